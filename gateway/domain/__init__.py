@@ -1,0 +1,1 @@
+"""Values and rules of runs; no I/O."""

@@ -1,0 +1,57 @@
+"""What a writer's events mean: which of them only say something, and which change the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from gateway.domain import decisions, questions
+from gateway.domain.draft import Draft
+from gateway.domain.events import STATE_TYPES, NewEvent
+from gateway.domain.lifecycle import HELD, Action, Status, illegal
+from gateway.domain.run import Actor, Run
+
+FAST_STATUSES = HELD
+"""Statuses in which events that change no state are appended without reading the run first."""
+
+_TERMINAL_TYPES = {"run.completed", "run.failed", "run.cancelled"}
+
+
+def changes_state(events: Iterable[NewEvent]) -> bool:
+    """Whether any event needs the run's present state to be judged."""
+    return any(event.type in STATE_TYPES for event in events)
+
+
+def append(run: Run, draft: Draft, events: Sequence[NewEvent], actor: Actor, request_ids: Sequence[str]) -> int:
+    """Fill `draft` with a writer's events, starting the run where this is its first append.
+
+    Args:
+        request_ids: One fresh id an event, for questions that bring none.
+
+    Returns:
+        The index in the draft of the writer's own first event.
+    """
+    if draft.status in (Status.QUEUED, Status.DEQUEUED) and events:
+        decisions.start(run, draft)
+    own = len(draft.events)
+    if events and not draft.state.held:
+        raise illegal(Action.APPEND, draft.status)
+    for event, request_id in zip(events, request_ids, strict=True):
+        draft.require(Action.APPEND)
+        _one(draft, event, actor, request_id)
+    return own
+
+
+def _one(draft: Draft, event: NewEvent, actor: Actor, request_id: str) -> None:
+    if event.type == "run.waiting_for_input":
+        questions.ask(draft, event, request_id)
+    elif event.type == "run.input_closed":
+        questions.close(draft, event)
+    elif event.type in _TERMINAL_TYPES:
+        data = dict(event.data)
+        if event.type == "run.cancelled":
+            data["actor"] = actor
+        for question in draft.state.open:
+            draft.add("run.input_closed", {"request_id": question.request_id, "reason": "run_ended"})
+        draft.push(NewEvent(event.type, data, event.step_id, event.parent_id))
+    else:
+        draft.push(event)

@@ -1,0 +1,173 @@
+"""The run events: validated once, encoded to bytes once, and those bytes passed on by every reader.
+
+A stored line is `{"seq":17,"attempt":1,` followed by `encode_rest`. It holds no raw line break (JSON escapes
+them), so that it can be a frame of SSE or a line of ndjson as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from gateway.domain.catalogue import (
+    CATALOGUE,
+    MAX_ID_CHARS,
+    find_shape,
+    read_data,
+    refuse,
+)
+from gateway.domain.filters import TypeFilter as TypeFilter
+from gateway.domain.times import format_time as format_time
+from gateway.domain.times import parse_time as parse_time
+from gateway.errors import InvalidBody
+
+# Well under what the JSON codec and a reader's recursion limit can take.
+MAX_DEPTH: Final = 100
+
+STATE_TYPES: Final = frozenset(
+    {"run.waiting_for_input", "run.input_closed", "run.completed", "run.failed", "run.cancelled"}
+)
+APPENDABLE: Final = frozenset(name for name in CATALOGUE if not name.startswith("run.")) | STATE_TYPES
+
+
+class NewEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event as its writer hands it in, before the log has given it a place."""
+
+    type: str
+    data: Any = msgspec.field(default_factory=dict)
+    step_id: str | None = None
+    parent_id: str | None = None
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event as the log holds it. `created_at` is RFC 3339 UTC with milliseconds."""
+
+    seq: int
+    type: str
+    run_id: str
+    created_at: str
+    attempt: int
+    data: Any
+    step_id: str | None = None
+    parent_id: str | None = None
+
+
+_encoder = msgspec.json.Encoder()
+_canonical_encoder = msgspec.json.Encoder(order="deterministic")
+_decoder = msgspec.json.Decoder(Event)
+
+
+def check(event: NewEvent) -> NewEvent:
+    """Return `event`, fit for the log: known type, well-shaped data, encodable.
+
+    A step event may name its step in the envelope, in its data, or in both; it leaves with both.
+
+    Raises:
+        UnknownEventType: the type is in no catalogue; `facts["nearest"]` names the one it resembles most.
+        InvalidBody: a value is not allowed; `facts["path"]` says where, such as `data.call_id`.
+    """
+    shape = find_shape(event.type)
+    _check_id("step_id", event.step_id)
+    _check_id("parent_id", event.parent_id)
+    if shape is not None:
+        if event.type.startswith("step."):
+            event = _name_step(event)
+        read_data(event.data, shape)
+    _check_encodable(event.data)
+    return event
+
+
+def check_appendable(event: NewEvent) -> None:
+    """Refuse the events of a run's life that only the gateway may write.
+
+    Raises:
+        InvalidBody: `facts["reason"]` is `reserved_type`.
+    """
+    if event.type in CATALOGUE and event.type not in APPENDABLE:
+        raise InvalidBody(
+            f"type: {event.type!r} is written by the gateway alone",
+            path="type",
+            reason="reserved_type",
+        )
+
+
+def encode_rest(event: NewEvent, run_id: str, created_ms: int) -> bytes:
+    """Return what follows `{"seq":N,"attempt":A,` in the stored line, closing brace included.
+
+    Args:
+        event: one that `check` has returned.
+        run_id: free of characters that JSON escapes.
+        created_ms: Unix time of the append, in milliseconds.
+    """
+    ids = ""
+    if event.step_id is not None:
+        ids = f'"step_id":{_quote(event.step_id)},'
+    if event.parent_id is not None:
+        ids += f'"parent_id":{_quote(event.parent_id)},'
+    head = f'"type":"{event.type}","run_id":"{run_id}","created_at":"{format_time(created_ms)}",{ids}"data":'
+    return b"".join((head.encode(), _encoder.encode(event.data), b"}"))
+
+
+def decode(line: bytes) -> Event:
+    """Return the event that a stored line holds."""
+    return _decoder.decode(line)
+
+
+def peek_type(line: bytes) -> str:
+    """Return the type of a stored line without decoding it: no type holds an escape."""
+    start = line.index(b'"type":"') + 8
+    return line[start : line.index(b'"', start)].decode("ascii")
+
+
+def fingerprint(events: Sequence[NewEvent]) -> str:
+    """Return 32 hex digits that are equal for equal events, whatever the order of their objects' keys."""
+    return blake2b(_canonical_encoder.encode(events), digest_size=16).hexdigest()
+
+
+def _quote(text: str) -> str:
+    return _encoder.encode(text).decode()
+
+
+def _check_id(path: str, value: str | None) -> None:
+    if value is not None and not 0 < len(value) <= MAX_ID_CHARS:
+        raise refuse(path, f"expected 1 to {MAX_ID_CHARS} characters, got {len(value)}")
+    if value is not None:
+        _check_encodable(value, path)
+
+
+def _name_step(event: NewEvent) -> NewEvent:
+    """Write a step's id wherever it is missing: readers filter by the envelope, folds read the data."""
+    if not isinstance(event.data, dict):
+        return event
+    named = event.data.get("step_id")
+    if named is None and event.step_id is not None:
+        return msgspec.structs.replace(event, data={**event.data, "step_id": event.step_id})
+    if event.step_id is None and isinstance(named, str):
+        return msgspec.structs.replace(event, step_id=named)
+    if named != event.step_id:
+        raise refuse("data.step_id", "differs from the event's step_id")
+    return event
+
+
+def _check_encodable(value: Any, path: str = "data") -> None:
+    """Refuse what JSON cannot carry: lone surrogates, integers of thousands of digits, endless nesting."""
+    try:
+        encoded = _encoder.encode(value)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise refuse(path, f"cannot be written as JSON ({error})") from None
+    # Each level opens a bracket, so that few brackets prove little depth; only others are walked.
+    if encoded.count(b"{") + encoded.count(b"[") > MAX_DEPTH and _measure_depth(value) > MAX_DEPTH:
+        raise refuse(path, f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _measure_depth(value: Any) -> int:
+    """Count the levels of `value`, at most one more than allowed."""
+    depth, level = 0, [value]
+    while level and depth <= MAX_DEPTH:
+        nested = [item for item in level if isinstance(item, dict | list)]
+        depth += bool(nested)
+        level = [child for item in nested for child in (item.values() if isinstance(item, dict) else item)]
+    return depth

@@ -1,0 +1,158 @@
+"""Questions a run asks and the answers it gets: their shape, their schema, who was first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+import msgspec
+import referencing
+import referencing.exceptions
+from jsonschema.exceptions import SchemaError, ValidationError
+
+from gateway.domain.decisions import answered
+from gateway.domain.draft import Draft
+from gateway.domain.events import NewEvent, format_time, parse_time
+from gateway.domain.lifecycle import Action, Status
+from gateway.domain.run import Actor, Question, Run
+from gateway.errors import (
+    AlreadyAnswered,
+    AmbiguousQuestion,
+    GatewayError,
+    InvalidBody,
+    NoSuchQuestion,
+    QuestionClosed,
+    TooLarge,
+)
+
+OPEN_QUESTIONS = 32
+SCHEMA_BYTES = 16 * 1024
+ON_TIMEOUT = ("fail", "cancel", "default", "keep")
+
+
+def ask(draft: Draft, event: NewEvent, request_id: str) -> None:
+    """Open a question; `timeout_s` becomes a `deadline_at`, a missing id becomes `request_id`.
+
+    Raises:
+        InvalidBody: the id is taken, the schema is none, or the default does not fit it.
+    """
+    draft.require(Action.ASK)
+    data = _complete(dict(event.data), request_id, draft.at_ms)
+    asked = data["request_id"]
+    taken = {q.request_id for q in draft.state.open}
+    if asked in taken or f"answered:{asked}" in draft.known_marks or f"closed:{asked}" in draft.known_marks:
+        raise InvalidBody(f"data.request_id: {asked!r} was asked before in this run", request_id=asked)
+    if len(taken) >= OPEN_QUESTIONS:
+        raise TooLarge(f"A run has at most {OPEN_QUESTIONS} open questions.", limit=OPEN_QUESTIONS)
+    _check_question(data)
+    draft.push(NewEvent(event.type, data, event.step_id, event.parent_id))
+    draft.request_ids.append(asked)
+
+
+def _complete(data: dict[str, Any], request_id: str, at_ms: int) -> dict[str, Any]:
+    data["request_id"] = data.get("request_id") or request_id
+    timeout_s = data.pop("timeout_s", None)
+    if timeout_s is not None:
+        if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= 365 * 86_400:
+            raise InvalidBody("data.timeout_s: expected seconds, above 0 and at most a year", value=timeout_s)
+        if data.get("deadline_at") is not None:
+            raise InvalidBody("data: give deadline_at or timeout_s, not both")
+        data["deadline_at"] = format_time(at_ms + int(timeout_s * 1000))
+    return data
+
+
+def _check_question(data: dict[str, Any]) -> None:
+    on_timeout, schema = data.get("on_timeout"), data.get("schema")
+    if on_timeout is not None and on_timeout not in ON_TIMEOUT:
+        raise InvalidBody(f"data.on_timeout: {on_timeout!r} is none of {', '.join(ON_TIMEOUT)}")
+    deadline_at = data.get("deadline_at")
+    if deadline_at is not None:
+        try:
+            data["deadline_at"] = format_time(parse_time(deadline_at))
+        except GatewayError as error:
+            raise InvalidBody(f"data.deadline_at: {error.detail}") from error
+    elif on_timeout not in (None, "keep"):
+        raise InvalidBody(f"data.on_timeout: {on_timeout!r} needs a deadline_at or timeout_s")
+    if schema is not None:
+        _check_schema(schema)
+    if on_timeout == "default":
+        if "default" not in data:
+            raise InvalidBody("data.default: required where on_timeout is 'default'")
+        check_answer(schema, data["default"], where="data.default")
+
+
+def _check_schema(schema: Any) -> None:
+    if not isinstance(schema, dict | bool):
+        raise InvalidBody("data.schema: expected a JSON Schema, an object")
+    if len(msgspec.json.encode(schema)) > SCHEMA_BYTES:
+        raise TooLarge(f"data.schema: over {SCHEMA_BYTES} bytes", limit_bytes=SCHEMA_BYTES)
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except (SchemaError, RecursionError) as error:
+        reason = error.message if isinstance(error, SchemaError) else "nested too deeply"
+        raise InvalidBody(f"data.schema: not a valid JSON Schema: {reason[:200]}") from error
+
+
+def check_answer(schema: Any, content: Any, *, where: str = "content") -> None:
+    """Refuse `content` that does not fit the question's JSON Schema (draft 2020-12; no remote references)."""
+    if schema is None:
+        return
+    # An explicit registry: the library's default one would fetch remote references.
+    registry: referencing.Registry[Any] = referencing.Registry()
+    validator = jsonschema.Draft202012Validator(schema, registry=registry)
+    try:
+        validator.validate(content)
+    except ValidationError as error:
+        path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path)
+        raise InvalidBody(f"{where}{path}: {error.message[:300]}", schema_path=error.json_path) from error
+    except (referencing.exceptions.Unresolvable, RecursionError) as error:
+        raise InvalidBody(f"{where}: the question's schema cannot be followed: {error}"[:300]) from error
+
+
+def close(draft: Draft, event: NewEvent) -> None:
+    """Withdraw an open question on behalf of who asked it."""
+    draft.require(Action.APPEND)
+    request_id = event.data["request_id"]
+    if request_id not in {q.request_id for q in draft.state.open}:
+        raise NoSuchQuestion(f"No open question {request_id!r}.", request_id=request_id)
+    reason = event.data.get("reason") or "withdrawn"
+    draft.push(NewEvent(event.type, {**event.data, "reason": reason}, event.step_id, event.parent_id))
+
+
+def answer(run: Run, draft: Draft, request_id: str | None, content: Any, actor: Actor) -> str:
+    """Answer an open question and return its id; the first valid answer wins.
+
+    Raises:
+        AlreadyAnswered: somebody was first; with the winner's seq.
+        AmbiguousQuestion: several are open and `request_id` is None.
+        IllegalTransition: the run does not wait.
+    """
+    if request_id is not None:
+        _refuse_closed(run, request_id)
+    if draft.status is not Status.WAITING:
+        draft.require(Action.ANSWER)
+    question = _pick(draft.state.open, request_id)
+    check_answer(question.schema, content)
+    draft.push(answered(question.request_id, content, actor))
+    return question.request_id
+
+
+def _refuse_closed(run: Run, request_id: str) -> None:
+    seq = run.marks.get(f"answered:{request_id}")
+    if seq is not None:
+        raise AlreadyAnswered(f"Question {request_id} was answered by event {seq}.", request_id=request_id, seq=seq)
+    seq = run.marks.get(f"closed:{request_id}")
+    if seq is not None:
+        raise QuestionClosed(f"Question {request_id} was closed by event {seq}.", request_id=request_id, seq=seq)
+
+
+def _pick(questions: tuple[Question, ...], request_id: str | None) -> Question:
+    if request_id is None:
+        if len(questions) == 1:
+            return questions[0]
+        ids = [q.request_id for q in questions]
+        raise AmbiguousQuestion(f"{len(ids)} questions are open; name one as request_id.", request_ids=ids)
+    for question in questions:
+        if question.request_id == request_id:
+            return question
+    raise NoSuchQuestion(f"The run has no question {request_id!r}.", request_id=request_id)
