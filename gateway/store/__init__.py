@@ -1,0 +1,1 @@
+"""The only speaker of Redis: keys, scripts, and what they keep."""

@@ -1,0 +1,40 @@
+"""API key records and the signing secret, as bytes; what is in them is the service's."""
+
+from __future__ import annotations
+
+import os
+
+from gateway.store import keys
+from gateway.store.link import Link
+
+
+class AccessStore:
+    """Keys by the SHA-256 of their secret."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def put_key(self, digest: str, record_json: bytes) -> None:
+        """Store a new key's record."""
+        await self._link.call("HSET", keys.API_KEYS, digest, record_json)
+
+    async def update_key(self, digest: str, record_json: bytes) -> None:
+        """Replace a key's record and tell every process."""
+        await self._link.call("HSET", keys.API_KEYS, digest, record_json)
+        await self._link.call("PUBLISH", keys.ACCESS_CHANNEL, digest)
+
+    async def get_key(self, digest: str) -> bytes | None:
+        """Return a key's record, None for an unknown key."""
+        record: bytes | None = await self._link.call("HGET", keys.API_KEYS, digest)
+        return record
+
+    async def all_keys(self) -> list[bytes]:
+        """Return every key's record."""
+        records: list[bytes] = await self._link.call("HVALS", keys.API_KEYS)
+        return records
+
+    async def secret(self) -> bytes:
+        """Return the secret that signs tickets, made once."""
+        await self._link.call("SET", keys.SECRET, os.urandom(32).hex(), "NX")
+        secret: bytes = await self._link.call("GET", keys.SECRET)
+        return secret

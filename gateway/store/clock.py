@@ -1,0 +1,29 @@
+"""The store's clock, as near as this process can tell: times in the log come from one place."""
+
+from __future__ import annotations
+
+import time
+
+from gateway.store.link import Link
+
+
+class StoreClock:
+    """Unix time of the store, read now and then and carried on by the local monotonic clock."""
+
+    def __init__(self) -> None:
+        self._offset_us = int(time.time() * 1e6) - _monotonic_us()
+
+    async def sync(self, link: Link) -> None:
+        """Read the store's time; half of the round trip is taken off."""
+        before = _monotonic_us()
+        seconds, micros = await link.call("TIME")
+        after = _monotonic_us()
+        self._offset_us = int(seconds) * 1_000_000 + int(micros) - (before + after) // 2
+
+    def now_ms(self) -> int:
+        """Return the store's Unix time in ms."""
+        return (self._offset_us + _monotonic_us()) // 1000
+
+
+def _monotonic_us() -> int:
+    return time.monotonic_ns() // 1000

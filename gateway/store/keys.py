@@ -1,0 +1,139 @@
+"""Every key of the store: its name, its hash tag, its lifetime.
+
+Three families of hash tags keep what one script touches in one cluster slot: the run, its tenant, a timer partition.
+
+    key                                  lifetime
+    gw:{<run>}:run :log :writers         until the run is purged or its retention ends (timers)
+    gw:{<run>}:idem:<hash>               `idempotency_s` after the write
+    gw:{t:<tenant>}:…  indexes           an entry leaves with its run; lists drop entries without a record
+    gw:{t:<tenant>}:idem:<hash>          `idempotency_s` after the reservation
+    gw:{t:<tenant>}:feed :feedlog        for ever, trimmed to `feed_entries`
+    gw:{timers:<nn>}                     for ever, an entry leaves when nothing is due any more
+    gw:{access}:keys :secret             for ever
+"""
+
+from __future__ import annotations
+
+import zlib
+from hashlib import blake2b
+
+PARTITIONS = 16
+
+
+def record(run_id: str) -> str:
+    """HASH: the run's record."""
+    return f"gw:{{{run_id}}}:run"
+
+
+def log(run_id: str) -> str:
+    """STREAM: the run's events, entry ids `{seq}-{tag}`, one field `e`."""
+    return f"gw:{{{run_id}}}:log"
+
+
+def writers(run_id: str) -> str:
+    """HASH: a writer's name → `attempt number first_seq last_seq fingerprint` of its last append."""
+    return f"gw:{{{run_id}}}:writers"
+
+
+def run_idempotency(run_id: str, digest: str) -> str:
+    """STRING: `first_seq last_seq fingerprint` of the write made under an idempotency key."""
+    return f"gw:{{{run_id}}}:idem:{digest}"
+
+
+def events_channel(run_id: str) -> str:
+    """Pub/sub channel of the run's appends."""
+    return f"gw:{{{run_id}}}:ev"
+
+
+def _tenant(tenant: str, rest: str) -> str:
+    return f"gw:{{t:{tenant}}}:{rest}"
+
+
+def tenant_idempotency(tenant: str, digest: str) -> str:
+    """STRING: `run_id created_us fingerprint` reserved under an idempotency key."""
+    return _tenant(tenant, f"idem:{digest}")
+
+
+def tenant_clock(tenant: str) -> str:
+    """STRING: creation time of the tenant's last run, in µs."""
+    return _tenant(tenant, "clock")
+
+
+def moving(tenant: str) -> str:
+    """ZSET: `run_id change_id` of status changes under way, by the time they began, in ms."""
+    return _tenant(tenant, "moving")
+
+
+def applied(tenant: str) -> str:
+    """HASH: run id → `revision status` that the status indexes show."""
+    return _tenant(tenant, "applied")
+
+
+def asking(tenant: str) -> str:
+    """ZSET: runs with open questions, by creation time in µs."""
+    return _tenant(tenant, "asking")
+
+
+def index(tenant: str, name: str, value: str) -> str:
+    """ZSET: runs with this value, by creation time in µs; long values are hashed."""
+    if len(value) > 64:
+        value = blake2b(value.encode(), digest_size=16).hexdigest()
+    return _tenant(tenant, f"by:{name}:{value}")
+
+
+def status_index(tenant: str, status: str) -> str:
+    """ZSET: runs in this status, by creation time in µs."""
+    return index(tenant, "status", status)
+
+
+def all_runs(tenant: str) -> str:
+    """ZSET: every run of the tenant, by creation time in µs."""
+    return _tenant(tenant, "runs")
+
+
+def feed_record(tenant: str) -> str:
+    """HASH: head and first seq of the tenant's feed, the fields of a run's record."""
+    return _tenant(tenant, "feed")
+
+
+def feed_log(tenant: str) -> str:
+    """STREAM: the tenant's status changes, entry ids `{seq}-{tag}`."""
+    return _tenant(tenant, "feedlog")
+
+
+def feed_channel(tenant: str) -> str:
+    """Pub/sub channel of the tenant's feed."""
+    return _tenant(tenant, "feed:ev")
+
+
+def partition(run_id: str) -> int:
+    """Return the timer partition of a run, 0 to 15."""
+    return zlib.crc32(run_id.encode()) % PARTITIONS
+
+
+def timers(number: int) -> str:
+    """ZSET: run id → when to look at it, in Unix ms."""
+    return f"gw:{{timers:{number:02}}}"
+
+
+TENANTS = "gw:{access}:tenants"
+"""SET: every tenant that ever created a run; the reconciler walks it."""
+
+API_KEYS = "gw:{access}:keys"
+"""HASH: SHA-256 of an API key → its record."""
+
+SECRET = "gw:{access}:secret"
+"""STRING: the key that signs tickets."""
+
+ACCESS_CHANNEL = "gw:{access}:ev"
+"""Pub/sub channel of revocations."""
+
+
+def probe_channel(process_id: str) -> str:
+    """Pub/sub channel on which a process hears itself."""
+    return f"gw:probe:{process_id}"
+
+
+def digest(*parts: str) -> str:
+    """Return 32 hex characters that stand for `parts`, whatever they contain."""
+    return blake2b("\x00".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

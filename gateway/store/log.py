@@ -1,0 +1,121 @@
+"""Reading logs: a run's, or a tenant's feed, which has the same form."""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gateway.errors import NotFound
+from gateway.store import keys
+from gateway.store.link import Link
+from gateway.store.scripts import READ_LOG, Word
+
+
+class Entry(NamedTuple):
+    """One stored event: its seq, its tag, its final bytes."""
+
+    seq: int
+    tag: int
+    line: bytes
+
+
+class LogName(msgspec.Struct, frozen=True):
+    """The keys of one log and the channel on which its appends are told."""
+
+    record: str
+    stream: str
+    channel: str
+
+    @classmethod
+    def of_run(cls, run_id: str) -> LogName:
+        """Name a run's log."""
+        return cls(keys.record(run_id), keys.log(run_id), keys.events_channel(run_id))
+
+    @classmethod
+    def of_feed(cls, tenant: str) -> LogName:
+        """Name a tenant's feed."""
+        return cls(keys.feed_record(tenant), keys.feed_log(tenant), keys.feed_channel(tenant))
+
+
+class LogHead(NamedTuple):
+    """Where a log ends, read together with a range of it."""
+
+    seq: int
+    tag: int
+    first_seq: int
+    status: str
+    rev: int
+    log_expired: bool
+
+
+class Notice(NamedTuple):
+    """A notification of an append; without `entries` it only says that `last_seq` exists."""
+
+    last_seq: int
+    last_tag: int
+    status: str
+    entries: list[Entry]
+
+
+EMPTY_FEED = LogHead(0, 0, 1, "open", 0, False)
+
+
+class LogReader:
+    """Range reads over one link."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def read(
+        self, name: LogName, from_seq: int, *, entries: int, payload_bytes: int
+    ) -> tuple[LogHead, list[Entry]]:
+        """Read from `from_seq`, inclusive, together with the head of the same moment.
+
+        Raises:
+            NotFound: there is no such run.
+            StoreUnavailable: the store did not answer.
+        """
+        word, reply = await READ_LOG.call(
+            self._link, [name.record, name.stream], [max(from_seq, 0), entries, payload_bytes]
+        )
+        if word is Word.MISSING:
+            raise NotFound("There is no such run.")
+        return _head(reply), [_entry(reply[i], reply[i + 1]) for i in range(6, len(reply), 2)]
+
+    async def heads(self, names: list[LogName]) -> list[LogHead | None]:
+        """Read the heads of several logs in one round trip; None where there is none."""
+        fields = ("head_seq", "head_tag", "first_seq", "status", "rev", "log_expired")
+        replies = await self._link.call_many([("HMGET", name.record, *fields) for name in names])
+        return [None if r[0] is None else _head([v if v is not None else b"0" for v in r]) for r in replies]
+
+
+def _head(reply: list[Any]) -> LogHead:
+    return LogHead(int(reply[0]), int(reply[1]), int(reply[2]) or 1, reply[3].decode(), int(reply[4]), reply[5] == b"1")
+
+
+def _entry(entry_id: bytes, line: bytes) -> Entry:
+    seq, _, tag = entry_id.partition(b"-")
+    return Entry(int(seq), int(tag), line)
+
+
+def parse_notice(payload: bytes) -> Notice:
+    """Read what an append published: `first_seq status tag length tag length …`, a newline, the events."""
+    header, _, body = payload.partition(b"\n")
+    fields = header.split(b" ")
+    seq, status = int(fields[0]), fields[1].decode()
+    if fields[3] == b"0":
+        return Notice(seq, int(fields[2]), status, [])
+    entries, start = [], 0
+    for i in range(2, len(fields), 2):
+        end = start + int(fields[i + 1])
+        entries.append(Entry(seq, int(fields[i]), body[start:end]))
+        start, seq = end, seq + 1
+    return Notice(entries[-1].seq, entries[-1].tag, status, entries)
+
+
+def new_tags(count: int) -> tuple[int, ...]:
+    """Return random 32-bit tags, never zero: an entry's seq alone would not tell a rolled-back log apart."""
+    return tuple(tag or 1 for tag in struct.unpack(f"<{count}I", os.urandom(4 * count)))

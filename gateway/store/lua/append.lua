@@ -1,0 +1,153 @@
+-- Append events to a run's log: dedupe, guard, assign seq, store, publish. The one door.
+-- A record that does not exist is created when the permitted statuses are 'absent'.
+-- KEYS  1 record hash    2 log stream    3 writer positions hash    4 idempotency entry
+-- ARGV  1 pub/sub channel    2 tenant    3 permitted statuses as ',a,b,' or 'absent'    4 '1' when the run must be held
+--       5 revision or ''    6 expected head seq or ''    7 attempt or ''    8 lease token or ''
+--       9 writer or ''    10 its first number    11 its last number    12 body fingerprint
+--       13 lifetime of the idempotency entry in ms, '' for none    14 '1' when the holder of the run appends
+--       15 most events in a log    16 most writers of a run    17 most bytes of a notification
+--       18 index (from 0) of the caller's own first event
+--       19 p, then p pairs field, value to set       then i, i pairs field, increment
+--       then m, m pairs field, index (from 0) of the event whose seq it takes
+--       then for each event its tag and its bytes after {"seq":N,"attempt":A,
+-- RETURNS {'OK' | 'DUPLICATE', first_seq, last_seq, status, rev, attempt, head_tag, holder_seq, cancel, pause, input}
+--       | {'MISSING'} | {'EXISTS'} | {'STATUS', status} | {'REVISION', rev} | {'SEQ', head_seq} | {'FENCED', attempt}
+--       | {'GAP', expected} | {'STALE', expected} | {'MISMATCH'} | {'WRITERS'} | {'FULL', head_seq}
+local record, log, writers, idem = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local r = redis.call('HMGET', record, 'tenant', 'status', 'rev', 'attempt', 'head_seq', 'head_tag', 'held', 'lease',
+  'holder_seq', 'm:cancel', 'm:pause', 'm:input')
+local tenant, status, rev, attempt = r[1], r[2], tonumber(r[3] or 0), tonumber(r[4] or 1)
+local head, head_tag, held, lease = tonumber(r[5] or 0), r[6] or '0', r[7], r[8]
+local permitted, writer, fingerprint = ARGV[3], ARGV[9], ARGV[12]
+
+local function reply(word, first, last)
+  return {word, first, last, status, rev, attempt, head_tag, tonumber(r[9] or 0), tonumber(r[10] or 0),
+    tonumber(r[11] or 0), tonumber(r[12] or 0)}
+end
+
+if permitted == 'absent' then
+  if tenant then return {'EXISTS'} end
+elseif not tenant or tenant ~= ARGV[2] then
+  return {'MISSING'}
+end
+
+-- Dedupe comes before the guards: a repeat is answered as the first time, even when the run has ended since.
+local position
+if writer ~= '' then
+  local first, last = tonumber(ARGV[10]), tonumber(ARGV[11])
+  local p = redis.call('HGET', writers, writer)
+  if p then
+    local at, number, from, to, print = string.match(p, '^(%d+) (%d+) (%d+) (%d+) (.*)$')
+    at, number = tonumber(at), tonumber(number)
+    local same_attempt = ARGV[7] == '' or tonumber(ARGV[7]) == at
+    if same_attempt and last == number and (at == attempt or print == fingerprint) then
+      if print ~= fingerprint then return {'MISMATCH'} end
+      return reply('DUPLICATE', tonumber(from), tonumber(to))
+    end
+    if at == attempt then
+      if first <= number then return {'STALE', number + 1} end
+      if first > number + 1 then return {'GAP', number + 1} end
+    elseif first ~= 1 then
+      if ARGV[7] ~= '' and tonumber(ARGV[7]) == attempt then return {'GAP', 1} end
+      return {'FENCED', attempt}
+    end
+  else
+    if first ~= 1 then return {'GAP', 1} end
+    if redis.call('HLEN', writers) >= tonumber(ARGV[16]) then return {'WRITERS'} end
+  end
+  position = last
+end
+if ARGV[13] ~= '' then
+  local known = redis.call('GET', idem)
+  if known then
+    local from, to, print = string.match(known, '^(%d+) (%d+) (.*)$')
+    if print ~= fingerprint then return {'MISMATCH'} end
+    return reply('DUPLICATE', tonumber(from), tonumber(to))
+  end
+end
+
+if permitted ~= 'absent' then
+  if ARGV[7] ~= '' and tonumber(ARGV[7]) ~= attempt then return {'FENCED', attempt} end
+  if ARGV[14] == '1' and lease and lease ~= '' and lease ~= ARGV[8] then return {'FENCED', attempt} end
+  if not string.find(permitted, ',' .. status .. ',', 1, true) then return {'STATUS', status} end
+  if ARGV[4] == '1' and held ~= '1' then return {'STATUS', status} end
+  if ARGV[5] ~= '' and tonumber(ARGV[5]) ~= rev then return {'REVISION', rev} end
+end
+if ARGV[6] ~= '' and tonumber(ARGV[6]) ~= head then return {'SEQ', head} end
+
+local at = 19
+local function take_pairs(apply)
+  local count = tonumber(ARGV[at])
+  for i = 1, count do apply(ARGV[at + 2 * i - 1], ARGV[at + 2 * i]) end
+  at = at + 2 * count + 1
+end
+
+local changes, increments, marks = {}, {}, {}
+take_pairs(function(field, value)
+  changes[#changes + 1] = field
+  changes[#changes + 1] = value
+  if field == 'status' then status = value end
+  if field == 'attempt' then attempt = tonumber(value) end
+end)
+take_pairs(function(field, value) increments[field] = value end)
+take_pairs(function(field, index) marks[#marks + 1] = {field, tonumber(index)} end)
+
+local count = (#ARGV - at + 1) / 2
+if head + count > tonumber(ARGV[15]) then return {'FULL', head} end
+
+local before = head
+local header, lines, bytes = {}, {}, 0
+for i = 0, count - 1 do
+  head = head + 1
+  head_tag = ARGV[at + 2 * i]
+  local line = '{"seq":' .. string.format('%.0f', head) .. ',"attempt":' .. string.format('%.0f', attempt) .. ','
+    .. ARGV[at + 2 * i + 1]
+  redis.call('XADD', log, string.format('%.0f', head) .. '-' .. head_tag, 'e', line)
+  header[#header + 1] = head_tag .. ' ' .. #line
+  lines[#lines + 1] = line
+  bytes = bytes + #line
+end
+
+local now = redis.call('TIME')
+local now_ms = string.format('%.0f', tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000))
+if #changes > 0 then
+  rev = rev + 1
+  changes[#changes + 1] = 'rev'
+  changes[#changes + 1] = rev
+end
+if permitted == 'absent' then
+  changes[#changes + 1] = 'first_seq'
+  changes[#changes + 1] = 1
+end
+if ARGV[14] == '1' then
+  changes[#changes + 1] = 'beat_ms'
+  changes[#changes + 1] = now_ms
+  changes[#changes + 1] = 'holder_seq'
+  changes[#changes + 1] = string.format('%.0f', head)
+end
+for _, mark in ipairs(marks) do
+  changes[#changes + 1] = 'm:' .. mark[1]
+  changes[#changes + 1] = string.format('%.0f', before + 1 + mark[2])
+end
+redis.call('HSET', record, 'head_seq', string.format('%.0f', head), 'head_tag', head_tag, 'updated_ms', now_ms,
+  unpack(changes))
+for field, value in pairs(increments) do redis.call('HINCRBY', record, field, value) end
+
+local first = count > 0 and before + 1 + tonumber(ARGV[18]) or 0
+local last = count > 0 and head or before
+if position then
+  redis.call('HSET', writers, writer, string.format('%.0f %.0f %.0f %.0f ', attempt, position, first, last) .. fingerprint)
+end
+if ARGV[13] ~= '' then
+  redis.call('SET', idem, string.format('%.0f %.0f ', first, last) .. fingerprint, 'PX', ARGV[13])
+end
+
+if count > 0 then
+  local top = string.format('%.0f ', before + 1) .. status .. ' '
+  if bytes <= tonumber(ARGV[17]) then
+    redis.call('PUBLISH', ARGV[1], top .. table.concat(header, ' ') .. '\n' .. table.concat(lines))
+  else
+    redis.call('PUBLISH', ARGV[1], string.format('%.0f ', head) .. status .. ' ' .. head_tag .. ' 0\n')
+  end
+end
+return reply('OK', first, last)

@@ -1,0 +1,289 @@
+"""Run records and the one door through which they change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.domain.lifecycle import TERMINAL, Status, illegal
+from gateway.domain.lifecycle import Action as LifecycleAction
+from gateway.domain.run import Run, RunSpec, RunState, Totals
+from gateway.errors import (
+    Contended,
+    Fenced,
+    GatewayError,
+    IdempotencyMismatch,
+    LogFull,
+    NotFound,
+    SeqConflict,
+    TooManyWriters,
+    WriterGap,
+    WriterStale,
+)
+from gateway.store import keys
+from gateway.store.link import Argument, Link
+from gateway.store.log import new_tags
+from gateway.store.scripts import APPEND, REMOVE_RUN, TRIM_LOG, Word
+
+_ENDING_ROOM = 1_000
+TOTALS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_microusd", "credits_micro")
+
+
+class Dedupe(msgspec.Struct, frozen=True):
+    """How a write is recognised when it comes again.
+
+    `writer` numbers its writes from 1; `idempotency` is the digest of an `Idempotency-Key`.
+    """
+
+    fingerprint: str = ""
+    writer: str = ""
+    first_number: int = 0
+    last_number: int = 0
+    idempotency: str = ""
+    lifetime_ms: int = 0
+
+
+class Guard(msgspec.Struct, frozen=True):
+    """What must hold for a write; `statuses` None creates the record, which must be absent."""
+
+    tenant: str
+    statuses: frozenset[Status] | None = None
+    held: bool = False
+    rev: int | None = None
+    expected_seq: int | None = None
+    attempt: int | None = None
+    lease: str = ""
+
+
+class Write(msgspec.Struct, frozen=True, kw_only=True):
+    """One atomic change of a run: events, and what of the record changes with them."""
+
+    guard: Guard
+    events: Sequence[bytes]
+    dedupe: Dedupe = Dedupe()
+    changes: dict[str, Argument] = {}
+    increments: dict[str, int] = {}
+    marks: dict[str, int] = {}
+    by_holder: bool = False
+    own_index: int = 0
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """The answer of the door: seqs of the caller's events, and the record after (or, repeated, at) the write.
+
+    `pending` names what the holder has not seen: seq of a cancel request, a pause, an answer; 0 for none.
+    """
+
+    first_seq: int
+    last_seq: int
+    status: Status
+    rev: int
+    attempt: int
+    head_tag: int
+    duplicate: bool
+    cancel_seq: int
+    pause_seq: int
+    input_seq: int
+
+
+class RevisionMoved(Exception):
+    """The run changed between reading it and writing it; read it again."""
+
+
+class RunExists(Exception):
+    """The run that was to be created is there already."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Bounds that the door enforces."""
+
+    log_events: int = 1_000_000
+    writers: int = 64
+    notice_bytes: int = 64 * 1024
+
+
+class RunStore:
+    """Records of runs, written by appends only."""
+
+    def __init__(self, reads: Link, writes: Link, limits: Limits) -> None:
+        self._reads = reads
+        self._writes = writes
+        self._limits = limits
+
+    async def load(self, run_id: str, tenant: str) -> Run:
+        """Return the run.
+
+        Raises:
+            NotFound: no such run, or another tenant's.
+        """
+        (run,) = await self.load_many([run_id])
+        if run is None or run.spec.tenant != tenant:
+            raise NotFound(f"There is no run {run_id}.", run_id=run_id)
+        return run
+
+    async def load_any(self, run_id: str) -> Run | None:
+        """Return the run of whatever tenant, for timers; None when there is none."""
+        (run,) = await self.load_many([run_id])
+        return run
+
+    async def load_many(self, run_ids: Sequence[str]) -> list[Run | None]:
+        """Return the runs in one round trip; None where there is none."""
+        replies = await self._reads.call_many([("HGETALL", keys.record(run_id)) for run_id in run_ids])
+        return [_parse(reply) if reply else None for reply in replies]
+
+    async def write(self, run_id: str, write: Write) -> Appended:
+        """Put one change through the door.
+
+        Raises:
+            RevisionMoved: `guard.rev` is no longer the run's.
+            GatewayError: the refusal; nothing was written.
+            StoreUnavailable: nothing, or it is unknown what, was written.
+        """
+        idempotency = keys.run_idempotency(run_id, write.dedupe.idempotency or "-")
+        word, reply = await APPEND.call(
+            self._writes,
+            [keys.record(run_id), keys.log(run_id), keys.writers(run_id), idempotency],
+            self._arguments(run_id, write),
+        )
+        if word in (Word.OK, Word.DUPLICATE):
+            return _appended(reply, duplicate=word is Word.DUPLICATE)
+        if word is Word.REVISION:
+            raise RevisionMoved
+        if word is Word.EXISTS:
+            raise RunExists
+        raise _refusal(word, reply, run_id)
+
+    def _arguments(self, run_id: str, write: Write) -> list[Argument]:
+        guard, dedupe, limits = write.guard, write.dedupe, self._limits
+        args: list[Argument] = [
+            keys.events_channel(run_id),
+            guard.tenant,
+            "absent" if guard.statuses is None else _joined(guard.statuses),
+            "1" if guard.held else "",
+            _text(guard.rev),
+            _text(guard.expected_seq),
+            _text(guard.attempt),
+            guard.lease,
+            dedupe.writer,
+            dedupe.first_number,
+            dedupe.last_number,
+            dedupe.fingerprint,
+            _text(dedupe.lifetime_ms if dedupe.idempotency else None),
+            "1" if write.by_holder else "",
+            # A full log still takes the events that end the run.
+            limits.log_events + (_ENDING_ROOM if write.changes else 0),
+            limits.writers,
+            limits.notice_bytes,
+            write.own_index,
+        ]
+        for pairs in (write.changes, write.increments, write.marks):
+            args.append(len(pairs))
+            for field, value in pairs.items():
+                args += (field, value)
+        for tag, rest in zip(new_tags(len(write.events)), write.events, strict=True):
+            args += (tag, rest)
+        return args
+
+    async def writer_position(self, run_id: str, writer: str) -> int:
+        """Return the number of the writer's last append, 0 when it made none."""
+        position = await self._reads.call("HGET", keys.writers(run_id), writer)
+        return 0 if position is None else int(position.split(b" ", 2)[1])
+
+    async def trim(self, run: Run, through_seq: int | None) -> None:
+        """Remove events up to `through_seq` of an ended run, all of them when None (the log has then expired)."""
+        await self._after_end(TRIM_LOG, run, ["all" if through_seq is None else through_seq])
+
+    async def remove(self, run: Run) -> None:
+        """Remove an ended run, record and log."""
+        await self._after_end(REMOVE_RUN, run, [])
+
+    async def _after_end(self, script: Any, run: Run, more: list[Argument]) -> None:
+        names = [keys.record(run.id), keys.log(run.id), keys.writers(run.id)]
+        word, reply = await script.call(self._writes, names, [run.spec.tenant, _joined(TERMINAL), run.rev, *more])
+        if word is Word.REVISION:
+            raise RevisionMoved
+        if word not in (Word.OK, Word.MISSING):
+            raise _refusal(word, reply, run.id)
+
+
+def record_changes(spec: RunSpec | None, state: RunState) -> dict[str, Argument]:
+    """Return the record's fields for a new state, and for the spec when the run is new."""
+    changes: dict[str, Argument] = {
+        "state": msgspec.json.encode(state),
+        "status": str(state.status),
+        "attempt": state.attempt,
+        "held": "1" if state.held else "",
+        "log_expired": "",
+    }
+    if spec is not None:
+        changes |= {"spec": msgspec.json.encode(spec), "tenant": spec.tenant, "agent": spec.agent_id}
+    return changes
+
+
+def _parse(reply: list[bytes]) -> Run:
+    fields = dict(zip(reply[::2], reply[1::2], strict=True))
+    return Run(
+        spec=msgspec.json.decode(fields[b"spec"], type=RunSpec),
+        state=msgspec.json.decode(fields[b"state"], type=RunState),
+        rev=int(fields[b"rev"]),
+        head_seq=int(fields[b"head_seq"]),
+        head_tag=int(fields[b"head_tag"]),
+        first_seq=int(fields[b"first_seq"]),
+        updated_ms=int(fields[b"updated_ms"]),
+        beat_ms=int(fields.get(b"beat_ms", 0)),
+        log_expired=fields.get(b"log_expired") == b"1",
+        marks={k[2:].decode(): int(v) for k, v in fields.items() if k.startswith(b"m:")},
+        totals=Totals(*(int(fields.get(b"u:" + name.encode(), 0)) for name in TOTALS)),
+    )
+
+
+def _appended(reply: list[Any], *, duplicate: bool) -> Appended:
+    first, last, status, rev, attempt, head_tag, holder_seq, cancel, pause, answer = reply
+    state = Status(status.decode())
+    return Appended(
+        first_seq=first,
+        last_seq=last,
+        status=state,
+        rev=rev,
+        attempt=attempt,
+        head_tag=int(head_tag),
+        duplicate=duplicate,
+        cancel_seq=cancel if state is Status.CANCELLING else 0,
+        pause_seq=pause if state is Status.PAUSED else 0,
+        input_seq=answer if answer > holder_seq else 0,
+    )
+
+
+def _refusal(word: Word, reply: list[Any], run_id: str) -> GatewayError:
+    match word:
+        case Word.MISSING:
+            return NotFound(f"There is no run {run_id}.", run_id=run_id)
+        case Word.STATUS:
+            return illegal(LifecycleAction.APPEND, reply[0].decode())
+        case Word.SEQ:
+            return SeqConflict(f"The log's head is {reply[0]}.", head_seq=reply[0])
+        case Word.FENCED:
+            return Fenced(f"This attempt is over; the run is at attempt {reply[0]}.", attempt=reply[0])
+        case Word.GAP:
+            return WriterGap(f"A number was skipped; the next one is {reply[0]}.", expected=reply[0])
+        case Word.STALE:
+            return WriterStale(
+                f"That number is older than the last one; the next one is {reply[0]}.", expected=reply[0]
+            )
+        case Word.MISMATCH:
+            return IdempotencyMismatch("This number or key was used before with another body.")
+        case Word.WRITERS:
+            return TooManyWriters("The run has as many writers as it may.")
+        case Word.FULL:
+            return LogFull(f"The log is full at event {reply[0]}.", head_seq=reply[0])
+    return Contended(f"The store answered {word}.")
+
+
+def _joined(statuses: frozenset[Status]) -> str:
+    return "," + ",".join(sorted(statuses)) + ","
+
+
+def _text(value: int | None) -> Argument:
+    return "" if value is None else value

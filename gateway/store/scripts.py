@@ -1,0 +1,66 @@
+"""The Lua verbs, one file each, called by hash and loaded where the server does not know them."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from importlib import resources
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from gateway.store.link import Argument, Link
+
+
+class Word(StrEnum):
+    """The first element of every script's reply."""
+
+    OK = "OK"
+    DUPLICATE = "DUPLICATE"
+    MISSING = "MISSING"
+    EXISTS = "EXISTS"
+    STATUS = "STATUS"
+    REVISION = "REVISION"
+    SEQ = "SEQ"
+    FENCED = "FENCED"
+    GAP = "GAP"
+    STALE = "STALE"
+    MISMATCH = "MISMATCH"
+    WRITERS = "WRITERS"
+    FULL = "FULL"
+    NEW = "NEW"
+    HELD = "HELD"
+    OLD = "OLD"
+    MOVED = "MOVED"
+
+
+class Script:
+    """One Lua file; `call` runs it on a link and returns its word and the rest of its reply."""
+
+    def __init__(self, name: str) -> None:
+        self._source = resources.files("gateway.store").joinpath("lua", f"{name}.lua").read_bytes()
+        self._sha = hashlib.sha1(self._source, usedforsecurity=False).hexdigest()
+
+    async def call(self, link: Link, keys: list[str], args: list[Argument]) -> tuple[Word, list[Any]]:
+        """Run the script.
+
+        Raises:
+            StoreUnavailable: as `Link.call`.
+        """
+        try:
+            reply = await link.call("EVALSHA", self._sha, len(keys), *keys, *args)
+        except ResponseError as error:
+            if "NOSCRIPT" not in str(error) and type(error).__name__ != "NoScriptError":
+                raise
+            reply = await link.call("EVAL", self._source, len(keys), *keys, *args)
+        return Word(reply[0].decode()), reply[1:]
+
+
+APPEND = Script("append")
+READ_LOG = Script("read_log")
+TRIM_LOG = Script("trim_log")
+REMOVE_RUN = Script("remove_run")
+RESERVE = Script("reserve")
+REINDEX = Script("reindex")
+TAKE_DUE = Script("take_due")
+SETTLE_TIMER = Script("settle_timer")

@@ -1,0 +1,137 @@
+"""The pub/sub connection: one task owns it, subscribing is confirmed, and it finds its way back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+from gateway.errors import StoreUnavailable
+from gateway.store.link import BACKOFF_S, make_connection
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[bytes], None]
+
+
+class Subscription:
+    """All channels of this process on one connection.
+
+    After a lost connection every channel is subscribed again; once the server confirmed all of them, `on_restored`
+    is called, since what was published meanwhile is lost.
+    """
+
+    def __init__(self, url: str, name: str, *, timeout_s: float, on_restored: Callable[[], None]) -> None:
+        self._url = url
+        self._name = name
+        self._timeout_s = timeout_s
+        self._on_restored = on_restored
+        self._handlers: dict[bytes, Handler] = {}
+        self._waiting: dict[bytes, list[asyncio.Future[None]]] = {}
+        self._connection: AbstractConnection | None = None
+        self._outgoing: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self._unconfirmed: set[bytes] = set()
+        self._restoring = False
+        self.restores = 0
+
+    async def subscribe(self, channel: str, handler: Handler) -> None:
+        """Call `handler` with each message of `channel` from now on; returns once the server confirmed.
+
+        Raises:
+            StoreUnavailable: no confirmation in time; the channel stays wanted.
+        """
+        name = channel.encode()
+        self._handlers[name] = handler
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(name, []).append(confirmed)
+        if self._connection is not None:
+            self._outgoing.put_nowait(("SUBSCRIBE", name))
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await confirmed
+        except TimeoutError:
+            raise StoreUnavailable("The store did not confirm a subscription.", outcome="not_written") from None
+
+    def unsubscribe(self, channel: str) -> None:
+        """Stop listening to `channel`."""
+        name = channel.encode()
+        self._handlers.pop(name, None)
+        if self._connection is not None:
+            self._outgoing.put_nowait(("UNSUBSCRIBE", name))
+
+    async def reset(self) -> None:
+        """Drop the connection; it is made again. For a connection that has gone deaf."""
+        connection = self._connection
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    async def run(self) -> None:
+        """Own the connection; for ever."""
+        failures = 0
+        while True:
+            connection = make_connection(self._url, self._name)
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await connection.connect()  # type: ignore[no-untyped-call]
+                failures = 0
+                await self._serve(connection)
+            except (RedisError, OSError, TimeoutError, EOFError) as error:
+                logger.debug("store subscription: %s", error)
+            finally:
+                self._connection = None
+                await connection.disconnect(nowait=True)
+            await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+            failures += 1
+
+    async def _serve(self, connection: AbstractConnection) -> None:
+        while not self._outgoing.empty():
+            self._outgoing.get_nowait()
+        self._connection = connection
+        self._unconfirmed = set(self._handlers)
+        self._restoring = True
+        for name in self._handlers:
+            self._outgoing.put_nowait(("SUBSCRIBE", name))
+        self._check_restored()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._write(connection))
+                tasks.create_task(self._read(connection))
+        except* (RedisError, OSError, TimeoutError, EOFError) as group:
+            raise ConnectionError(str(group.exceptions[0])) from group
+
+    async def _write(self, connection: AbstractConnection) -> None:
+        while True:
+            commands = [await self._outgoing.get()]
+            while not self._outgoing.empty() and len(commands) < 1000:
+                commands.append(self._outgoing.get_nowait())
+            packed = b"".join(b"".join(connection.pack_command(*c)) for c in commands)
+            await connection.send_packed_command([packed], check_health=False)
+
+    async def _read(self, connection: AbstractConnection) -> None:
+        while True:
+            message: Any = await connection.read_response(disable_decoding=True, timeout=None)
+            kind, channel, payload = message
+            if kind == b"message":
+                handler = self._handlers.get(channel)
+                if handler is not None:
+                    handler(payload)
+            elif kind == b"subscribe":
+                self._confirm(channel)
+
+    def _confirm(self, channel: bytes) -> None:
+        for waiting in self._waiting.pop(channel, []):
+            if not waiting.done():
+                waiting.set_result(None)
+        self._unconfirmed.discard(channel)
+        self._check_restored()
+
+    def _check_restored(self) -> None:
+        self._unconfirmed &= self._handlers.keys()
+        if self._restoring and not self._unconfirmed:
+            self._restoring = False
+            self.restores += 1
+            self._on_restored()
