@@ -1,0 +1,1 @@
+"""In-process fan-out: one ring a run, readers as cursors into it, frames encoded once."""

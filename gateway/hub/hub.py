@@ -1,0 +1,200 @@
+"""The logs this process follows: one channel each, kept while somebody reads it and a little longer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from gateway import telemetry
+from gateway.errors import GatewayError, StoreUnavailable
+from gateway.hub.channel import Channel, ChannelLimits
+from gateway.hub.outlet import Outlet, Send
+from gateway.hub.tail import Tail
+from gateway.store.log import LogName, LogReader
+
+logger = logging.getLogger(__name__)
+
+IDLE_CHANNEL_S = 5.0
+SWEEP_BATCH = 500
+
+
+class _Followed:
+    __slots__ = ("channel", "ready", "users")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.users = 0
+        self.ready: asyncio.Future[None] | None = None
+
+
+class Hub:
+    """Channels by log, pushes to their readers, keep-alives to their connections.
+
+    `run` owns every task; nothing works before it is entered.
+    """
+
+    def __init__(
+        self, tail: Tail, reader: LogReader, limits: ChannelLimits, *, keepalive_s: float, sweep_s: float
+    ) -> None:
+        self._tail = tail
+        self._reader = reader
+        self._limits = limits
+        self._keepalive_s = keepalive_s
+        self._sweep_s = sweep_s
+        self._followed: dict[str, _Followed] = {}
+        self._dirty: dict[Channel, None] = {}
+        self._dirty_event = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        self.outlets: set[Outlet] = set()
+        tail.on_restored = self._check_all
+
+    def spawn(self, coro: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine in the hub's task group."""
+        if self._tasks is None:
+            raise RuntimeError("the hub is not running")
+        self._tasks.create_task(coro)
+
+    async def run(self) -> None:
+        """Push, sweep and keep alive; for ever."""
+        async with asyncio.TaskGroup() as self._tasks:
+            self.spawn(self._flush())
+            self.spawn(self._sweep())
+            self.spawn(self._keep_alive())
+
+    @asynccontextmanager
+    async def follow(self, name: LogName) -> AsyncIterator[Channel]:
+        """Follow a log while the block runs.
+
+        Raises:
+            NotFound: there is no such run.
+            StoreUnavailable: the store did not answer.
+        """
+        channel = await self.acquire(name)
+        try:
+            yield channel
+        finally:
+            self.release(channel)
+
+    async def acquire(self, name: LogName) -> Channel:
+        """Follow a log until `release`; subscribed before its history is read, so that nothing falls between."""
+        followed = self._followed.get(name.channel)
+        if followed is None or followed.channel.gone:
+            followed = self._followed[name.channel] = _Followed(self._new_channel(name))
+        followed.users += 1
+        try:
+            await self._make_ready(followed)
+        except BaseException:
+            self._leave(followed)
+            raise
+        return followed.channel
+
+    def release(self, channel: Channel) -> None:
+        """Stop following on behalf of one user; the channel stays warm for a moment."""
+        followed = self._followed.get(channel.name.channel)
+        if followed is not None and followed.channel is channel:
+            self._leave(followed)
+
+    def _leave(self, followed: _Followed) -> None:
+        followed.users -= 1
+        if followed.users == 0:
+            asyncio.get_running_loop().call_later(IDLE_CHANNEL_S, self._forget, followed)
+
+    def _forget(self, followed: _Followed) -> None:
+        name = followed.channel.name.channel
+        if followed.users == 0 and self._followed.get(name) is followed:
+            del self._followed[name]
+            self._tail.unfollow(name)
+
+    def _new_channel(self, name: LogName) -> Channel:
+        return Channel(
+            name,
+            self._reader,
+            self._limits,
+            mark_dirty=self._mark_dirty,
+            spawn=self.spawn,
+            wait_store=self._tail.wait_store,
+        )
+
+    async def _make_ready(self, followed: _Followed) -> None:
+        """Subscribe and prime once; everybody who comes meanwhile waits for the same."""
+        while followed.ready is not None and not followed.ready.done():
+            await asyncio.wait([followed.ready])
+        if followed.ready is not None and followed.ready.exception() is None:
+            return
+        followed.ready = asyncio.get_running_loop().create_future()
+        try:
+            await self._tail.follow(followed.channel.name.channel, followed.channel.hear)
+            await followed.channel.prime()
+        except BaseException as error:
+            failure = error if isinstance(error, GatewayError) else StoreUnavailable("Interrupted.", outcome="unknown")
+            followed.ready.set_exception(failure)
+            # Whoever waits looks at it; where nobody does, it is still looked at.
+            followed.ready.exception()
+            raise
+        followed.ready.set_result(None)
+
+    def open_outlet(self, send: Send, **settings: Any) -> Outlet:
+        """Return a connection's outlet, kept alive until `close_outlet`; `settings` as `Outlet` takes them."""
+        outlet = Outlet(send, self.spawn, **settings)
+        self.outlets.add(outlet)
+        telemetry.READERS.labels(outlet.transport).inc()
+        return outlet
+
+    def close_outlet(self, outlet: Outlet) -> None:
+        """Forget a connection that is gone."""
+        outlet.close()
+        if outlet in self.outlets:
+            self.outlets.discard(outlet)
+            telemetry.READERS.labels(outlet.transport).dec()
+
+    def _mark_dirty(self, channel: Channel) -> None:
+        self._dirty[channel] = None
+        self._dirty_event.set()
+
+    async def _flush(self) -> None:
+        while True:
+            await self._dirty_event.wait()
+            self._dirty_event.clear()
+            channels, self._dirty = self._dirty, {}
+            for channel in channels:
+                await channel.flush()
+
+    def _check_all(self) -> None:
+        """What was published while the connection was away is lost: compare everything with its log."""
+        for followed in self._followed.values():
+            followed.channel.heard_s = 0.0
+        if self._tasks is not None:
+            self.spawn(self._compare())
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self._sweep_s)
+            await self._compare()
+
+    async def _compare(self) -> None:
+        """Compare the heads of logs that were silent with their channels."""
+        silent_since = time.monotonic() - self._sweep_s
+        silent = [f.channel for f in self._followed.values() if f.channel.heard_s <= silent_since]
+        for start in range(0, len(silent), SWEEP_BATCH):
+            batch = silent[start : start + SWEEP_BATCH]
+            try:
+                heads = await self._reader.heads([channel.name for channel in batch])
+            except StoreUnavailable:
+                await self._tail.wait_store()
+                return self.spawn(self._compare())
+            for channel, head in zip(batch, heads, strict=True):
+                if channel.differs(head):
+                    channel.request_check()
+        return None
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(min(1.0, self._keepalive_s / 4))
+            quiet_since = time.monotonic() - self._keepalive_s
+            for outlet in list(self.outlets):
+                if outlet.sent_s <= quiet_since and not outlet.busy:
+                    outlet.offer(outlet.ping)

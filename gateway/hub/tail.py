@@ -1,0 +1,94 @@
+"""Store notifications to channels, and the proof that notifications arrive at all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from gateway import telemetry
+from gateway.errors import StoreUnavailable
+from gateway.store import keys
+from gateway.store.clock import StoreClock
+from gateway.store.link import Link
+from gateway.store.subscription import Subscription
+
+logger = logging.getLogger(__name__)
+
+MISSED_PROBES = 3
+
+
+class Tail:
+    """The subscription, probed through the store's publish path.
+
+    `healthy` is false once probes are published and not heard: the subscription is then made anew.
+    """
+
+    def __init__(self, url: str, link: Link, clock: StoreClock, *, process_id: str, probe_s: float) -> None:
+        self._link = link
+        self._clock = clock
+        self._probe_s = probe_s
+        self._process_id = process_id
+        self._subscription = Subscription(url, f"gateway-tail-{process_id}", timeout_s=5.0, on_restored=self._restored)
+        self._missed = 0
+        self._heard = asyncio.Event()
+        self.on_restored: Callable[[], None] = lambda: None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the latest probes came back."""
+        return self._link.is_up and self._missed < MISSED_PROBES
+
+    async def follow(self, channel: str, handler: Callable[[bytes], None]) -> None:
+        """Hear a channel; returns when the store confirmed."""
+        await self._subscription.subscribe(channel, handler)
+
+    def unfollow(self, channel: str) -> None:
+        """Hear a channel no more."""
+        self._subscription.unsubscribe(channel)
+
+    async def wait_store(self) -> None:
+        """Wait until the store is connected again, at least a moment."""
+        await asyncio.sleep(0.02)
+        await self._link.wait_up(1.0)
+
+    async def run(self) -> None:
+        """Own the subscription and probe it; for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._subscription.run())
+            tasks.create_task(self._probe())
+
+    def _restored(self) -> None:
+        if self._subscription.restores > 1:
+            telemetry.STORE_RECONNECTS.inc()
+            logger.info("store notifications restored")
+        self.on_restored()
+
+    async def _probe(self) -> None:
+        channel = keys.probe_channel(self._process_id)
+        while True:
+            try:
+                await self._subscription.subscribe(channel, lambda _payload: self._heard.set())
+                break
+            except StoreUnavailable:
+                self._missed += 1
+        while True:
+            try:
+                await self._probe_once(channel)
+                self._missed = 0
+            except (StoreUnavailable, TimeoutError):
+                self._missed += 1
+                if self._missed == MISSED_PROBES:
+                    logger.warning("store notifications do not arrive; connecting anew")
+                    await self._subscription.reset()
+            await asyncio.sleep(self._probe_s)
+
+    async def _probe_once(self, channel: str) -> None:
+        self._heard.clear()
+        began = time.monotonic()
+        await self._clock.sync(self._link)
+        await self._link.call("PUBLISH", channel, "")
+        async with asyncio.timeout(self._probe_s):
+            await self._heard.wait()
+        telemetry.PROBE_SECONDS.observe(time.monotonic() - began)
