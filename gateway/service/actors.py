@@ -1,0 +1,86 @@
+"""From who is asking to what the log says of it, and to how a repeated request is recognised."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from gateway.domain.access import Grant, reaches, unknown_run
+from gateway.domain.run import Actor, Run
+from gateway.errors import BadRequest
+from gateway.store.keys import digest
+from gateway.store.runs import Dedupe
+
+_RUN_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.IGNORECASE)
+
+IDEMPOTENCY_KEY_CHARS = 256
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks, what for in their own words, and under which idempotency key."""
+
+    grant: Grant
+    triggered_by: str | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def tenant(self) -> str:
+        """The tenant all of this happens in."""
+        return self.grant.tenant
+
+    @property
+    def actor(self) -> Actor:
+        """The caller as the audit trail names it."""
+        principal = self.grant.principal
+        kind = "key" if self.grant.expires_ms is None else "ticket"
+        return Actor(kind, principal.id, principal.name, principal.email, self.triggered_by)
+
+    def dedupe(self, action: str, body: object, lifetime_ms: int) -> Dedupe:
+        """Return how a repeat of `action` with this body is recognised; nothing without an idempotency key."""
+        if self.idempotency_key is None:
+            return Dedupe()
+        return Dedupe(
+            fingerprint=fingerprint_of(action, body),
+            idempotency=digest(action, self.idempotency_key),
+            lifetime_ms=lifetime_ms,
+        )
+
+
+def fingerprint_of(action: str, body: object) -> str:
+    """Return a digest that is equal for equal bodies of the same action."""
+    return digest(action, msgspec.json.encode(body, order="deterministic").decode())
+
+
+def check_idempotency_key(key: str | None) -> str | None:
+    """Return a caller's idempotency key as given.
+
+    Raises:
+        BadRequest: empty, too long, or not printable ASCII.
+    """
+    if key is not None and not (0 < len(key) <= IDEMPOTENCY_KEY_CHARS and key.isascii() and key.isprintable()):
+        raise BadRequest(f"Idempotency-Key: expected 1 to {IDEMPOTENCY_KEY_CHARS} printable ASCII characters.")
+    return key
+
+
+def parse_run_id(text: str) -> str:
+    """Return a run id in its one spelling.
+
+    Raises:
+        NotFound: no run can have this id.
+    """
+    if not _RUN_ID.fullmatch(text):
+        raise unknown_run(text[:64])
+    return text.upper()
+
+
+def require_run(grant: Grant, run: Run) -> Run:
+    """Return `run` if the grant reaches it; told exactly as if there were no such run otherwise."""
+    if run.spec.tenant != grant.tenant or not reaches(grant, run.id, run.spec.thread_id, run.spec.agent_id):
+        raise unknown_run(run.id)
+    return run
+
+
+def is_bounded(grant: Grant) -> bool:
+    """Whether the grant reaches only some of its tenant's runs."""
+    return grant.agents is not None or grant.runs is not None or grant.thread_id is not None

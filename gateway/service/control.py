@@ -1,0 +1,128 @@
+"""Steering a run: cancel, pause, resume, restart, reschedule, and answering its questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from gateway.domain import decisions, questions
+from gateway.domain.draft import Draft
+from gateway.domain.run import Run
+from gateway.errors import InvalidBody, TooLarge
+from gateway.service.actors import Caller, require_run
+from gateway.service.journal import Journal, Outcome
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """A question's answer as the log has it."""
+
+    request_id: str
+    seq: int
+
+
+class Control:
+    """Actions on a run; each answers with the run after it, and a repeat as the first time."""
+
+    def __init__(self, journal: Journal, *, cancel_grace_ms: int, idempotency_ms: int, input_bytes: int) -> None:
+        self._journal = journal
+        self._cancel_grace_ms = cancel_grace_ms
+        self._idempotency_ms = idempotency_ms
+        self._input_bytes = input_bytes
+
+    async def cancel(self, caller: Caller, run_id: str, *, reason: str | None, force: bool) -> Run:
+        """Cancel a run; one that is held becomes `cancelling` until its holder confirms or the grace ends."""
+
+        def decide(_run: Run, draft: Draft) -> None:
+            decisions.cancel(draft, caller.actor, reason, grace_ms=self._cancel_grace_ms, force=force)
+
+        return await self._act(caller, run_id, "cancel", {"reason": reason, "force": force}, decide)
+
+    async def pause(self, caller: Caller, run_id: str, *, reason: str | None) -> Run:
+        """Pause a run that is queued, running or waiting for input."""
+
+        def decide(_run: Run, draft: Draft) -> None:
+            decisions.pause(draft, caller.actor, reason)
+
+        return await self._act(caller, run_id, "pause", {"reason": reason}, decide)
+
+    async def resume(self, caller: Caller, run_id: str, *, reason: str | None) -> Run:
+        """Resume a paused run.
+
+        Raises:
+            InputRequired: it is not paused, it waits for an answer.
+        """
+
+        def decide(run: Run, draft: Draft) -> None:
+            decisions.resume(run, draft, caller.actor, reason)
+
+        return await self._act(caller, run_id, "resume", {"reason": reason}, decide)
+
+    async def restart(self, caller: Caller, run_id: str, *, reason: str | None) -> Run:
+        """Queue the same run again as its next attempt."""
+
+        def decide(run: Run, draft: Draft) -> None:
+            decisions.restart(run, draft, caller.actor, reason)
+
+        return await self._act(caller, run_id, "restart", {"reason": reason}, decide)
+
+    async def reschedule(self, caller: Caller, run_id: str, *, scheduled_ms: int) -> Run:
+        """Move the start of a run that has not started."""
+        if scheduled_ms <= self._journal.clock.now_ms():
+            raise InvalidBody("scheduled_at lies in the past.", path="$.scheduled_at")
+
+        def decide(_run: Run, draft: Draft) -> None:
+            decisions.reschedule(draft, caller.actor, scheduled_ms)
+
+        return await self._act(caller, run_id, "reschedule", {"scheduled_ms": scheduled_ms}, decide)
+
+    async def answer(self, caller: Caller, run_id: str, *, request_id: str | None, content: Any) -> Answered:
+        """Answer an open question; the first valid answer wins.
+
+        Raises:
+            AlreadyAnswered: somebody was first; with the winner's seq.
+            AmbiguousQuestion: several questions are open and none is named.
+            IllegalTransition: the run does not wait for input.
+            InvalidBody: the content does not fit the question's schema.
+            TooLarge: the content is over its bound.
+        """
+        size = len(msgspec.json.encode(content))
+        if isinstance(content, str):
+            size = len(content.encode())
+        if size > self._input_bytes:
+            raise TooLarge(
+                f"content has {size} bytes; at most {self._input_bytes} are allowed.", limit_bytes=self._input_bytes
+            )
+
+        def decide(run: Run, draft: Draft) -> str:
+            require_run(caller.grant, run)
+            return questions.answer(run, draft, request_id, content, caller.actor)
+
+        body = {"request_id": request_id, "content": content}
+        outcome = await self._change(caller, run_id, "input", body, decide)
+        seq = outcome.appended.last_seq if outcome.appended else 0
+        return Answered(_answered_id(outcome, request_id, seq), seq)
+
+    async def _act(
+        self, caller: Caller, run_id: str, action: str, body: object, decide: Callable[[Run, Draft], None]
+    ) -> Run:
+        def decide_within_reach(run: Run, draft: Draft) -> None:
+            require_run(caller.grant, run)
+            decide(run, draft)
+
+        return (await self._change(caller, run_id, action, body, decide_within_reach)).run
+
+    async def _change(
+        self, caller: Caller, run_id: str, action: str, body: object, decide: Callable[[Run, Draft], Any]
+    ) -> Outcome[Any]:
+        dedupe = caller.dedupe(action, body, self._idempotency_ms)
+        return await self._journal.change(run_id, caller.tenant, decide, dedupe=dedupe)
+
+
+def _answered_id(outcome: Outcome[Any], request_id: str | None, seq: int) -> str:
+    """Return the id of the question that event `seq` answered; a repeat did not decide it anew."""
+    if isinstance(outcome.result, str):
+        return outcome.result
+    known = (mark for mark, at in outcome.run.marks.items() if at == seq and mark.startswith("answered:"))
+    return request_id or next(known, "").removeprefix("answered:")

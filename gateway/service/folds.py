@@ -1,0 +1,95 @@
+"""A run's log folded into its present state, kept so that the next fold only reads what is new."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+import msgspec
+
+from gateway.domain.access import Grant
+from gateway.domain.cursor import Cursor
+from gateway.domain.events import decode
+from gateway.domain.fold import fold
+from gateway.domain.fold_state import Folded
+from gateway.domain.run import Run
+from gateway.errors import LogExpired
+from gateway.service.actors import require_run
+from gateway.store.log import Entry, LogHead, LogName, LogReader
+from gateway.store.runs import RunStore
+
+KEPT_EVENTS = 200_000
+CHUNK_BYTES = 512 * 1024
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A run and its log folded up to `as_of`; the state is shared: encode it before the next await."""
+
+    run: Run
+    state: Folded
+    as_of: Cursor
+
+
+class _Kept:
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.restart()
+
+    def restart(self) -> None:
+        self.state = Folded()
+        self.at = Cursor(0)
+
+    def agrees(self, head: LogHead, entries: list[Entry]) -> bool:
+        """Whether what was folded is still what the log says."""
+        seq = self.at.seq
+        if not seq:
+            return True
+        return head.seq >= seq and bool(entries) and (entries[0].seq, entries[0].tag) == (seq, self.at.tag)
+
+
+class Folds:
+    """Folds of runs; the latest ones are kept, as many as stand for 200,000 events together."""
+
+    def __init__(self, runs: RunStore, logs: LogReader) -> None:
+        self._runs = runs
+        self._logs = logs
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+
+    async def snapshot(self, grant: Grant, run_id: str) -> Snapshot:
+        """Return the run with everything its log says so far.
+
+        Raises:
+            NotFound: no such run for this caller.
+            LogExpired: its log has been removed.
+        """
+        run = require_run(grant, await self._runs.load(run_id, grant.tenant))
+        if run.log_expired:
+            raise LogExpired("The run's log has been removed after its retention.", run_id=run_id)
+        kept = self._kept.setdefault(run_id, _Kept())
+        self._kept.move_to_end(run_id)
+        async with kept.lock:
+            await self._fold(run_id, kept)
+            self._evict()
+            # The record may be older than the fold: what the caller shows is of one moment or newer.
+            run = require_run(grant, await self._runs.load(run_id, grant.tenant))
+            return Snapshot(run, kept.state, kept.at)
+
+    async def _fold(self, run_id: str, kept: _Kept) -> None:
+        name = LogName.of_run(run_id)
+        while True:
+            head, entries = await self._logs.read(name, kept.at.seq, entries=1000, payload_bytes=CHUNK_BYTES)
+            if not kept.agrees(head, entries):
+                kept.restart()
+                continue
+            fresh = [entry for entry in entries if entry.seq > kept.at.seq]
+            for entry in fresh:
+                fold(kept.state, decode(entry.line))
+                kept.at = Cursor(entry.seq, entry.tag)
+            if not fresh or kept.at.seq >= head.seq:
+                return
+
+    def _evict(self) -> None:
+        held = sum(kept.at.seq for kept in self._kept.values())
+        while held > KEPT_EVENTS and len(self._kept) > 1:
+            _, kept = self._kept.popitem(last=False)
+            held -= kept.at.seq

@@ -1,0 +1,320 @@
+"""How a run changes: read it, decide, put the events through the door, bring the indexes after it.
+
+Order is what makes a crash harmless. Before the door: the timer that the new state needs, and a note that the run's
+status is changing. After it: the status indexes and the feed. A crash between leaves a timer that looks and finds
+nothing, or a note that the reconciler finishes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from gateway import telemetry
+from gateway.domain.appends import FAST_STATUSES
+from gateway.domain.catalogue import UsageRecorded
+from gateway.domain.decisions import next_look_ms
+from gateway.domain.draft import Draft
+from gateway.domain.events import NewEvent, encode_rest, format_time
+from gateway.domain.fold import measure_usage
+from gateway.domain.run import Run, RunSpec
+from gateway.errors import Contended, GatewayError, IllegalTransition, StoreUnavailable
+from gateway.store.clock import StoreClock
+from gateway.store.indexes import IndexStore
+from gateway.store.runs import (
+    TOTALS,
+    Appended,
+    Dedupe,
+    Guard,
+    RevisionMoved,
+    RunExists,
+    RunStore,
+    Write,
+    record_changes,
+)
+from gateway.store.timers import TimerStore
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TRIES = 50
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How long an ended run keeps its log, and its record, in ms after its end."""
+
+    log_ms: int
+    record_ms: int
+
+
+class Outcome(msgspec.Struct, Generic[T], frozen=True):
+    """What a change led to: the run after it, the door's answer (None when nothing was written), the decision's."""
+
+    run: Run
+    appended: Appended | None
+    result: T | None = None
+
+
+class Journal:
+    """The way from a decision to a changed run."""
+
+    def __init__(
+        self, runs: RunStore, indexes: IndexStore, timers: TimerStore, clock: StoreClock, retention: Retention
+    ) -> None:
+        self._runs = runs
+        self._indexes = indexes
+        self._timers = timers
+        self._retention = retention
+        self.clock = clock
+
+    def next_look_ms(self, run: Run) -> int | None:
+        """Return when time next asks something of the run."""
+        return next_look_ms(run, log_retention_ms=self._retention.log_ms, record_retention_ms=self._retention.record_ms)
+
+    async def create(self, spec: RunSpec, draft: Draft, change_id: str) -> Run:
+        """Write a reserved run's first events; whoever repeats it gets the run that is there.
+
+        Args:
+            change_id: Of the reservation, which noted the change.
+        """
+        new = Run(
+            spec=spec,
+            state=draft.state,
+            rev=0,
+            head_seq=0,
+            head_tag=0,
+            first_seq=1,
+            updated_ms=draft.at_ms,
+            marks={},
+        )
+        await self._arm(None, new)
+        write = self._write(new, draft, Guard(tenant=spec.tenant), Dedupe())
+        write = replace(write, changes=record_changes(spec, draft.state))
+        try:
+            appended = await self._put(spec.id, write)
+        except RunExists:
+            run = await self._runs.load(spec.id, spec.tenant)
+        else:
+            run = _after(new, draft, appended)
+        await self._apply(run, change_id)
+        return run
+
+    async def change(
+        self,
+        run_id: str,
+        tenant: str,
+        decide: Callable[[Run, Draft], T],
+        *,
+        dedupe: Dedupe | None = None,
+        guard: Guard | None = None,
+        own_index: Callable[[T], int] = lambda _result: 0,
+        by_holder: bool = False,
+    ) -> Outcome[T]:
+        """Change a run: `decide` reads it and fills a draft, again if the run changed meanwhile.
+
+        Args:
+            dedupe: How the change is recognised when it comes again; it is then answered as the first time.
+            guard: What else must hold: expected seq, attempt, lease.
+
+        Raises:
+            GatewayError: the decision's or the door's refusal; nothing was written.
+            StoreUnavailable: with `outcome`.
+        """
+        dedupe = dedupe or Dedupe()
+        for attempt in range(TRIES):
+            run = await self._runs.load(run_id, tenant)
+            draft = Draft.of(run, self.clock.now_ms())
+            try:
+                result = decide(run, draft)
+            except GatewayError:
+                repeated = await self._find_repeat(run, dedupe, guard)
+                if repeated is not None:
+                    return Outcome(run, repeated)
+                raise
+            if not draft.events:
+                return Outcome(run, await self._find_repeat(run, dedupe, guard), result)
+            try:
+                return await self._commit(run, draft, dedupe, guard, result, own_index(result), by_holder)
+            except RevisionMoved:
+                await asyncio.sleep(0.001 * attempt)
+        raise Contended("The run changes too fast; try again.", run_id=run_id)
+
+    async def _commit(
+        self,
+        run: Run,
+        draft: Draft,
+        dedupe: Dedupe,
+        guard: Guard | None,
+        result: T,
+        own_index: int,
+        by_holder: bool,
+    ) -> Outcome[T]:
+        tenant, moves = run.spec.tenant, _moves(run, draft)
+        change_id = ""
+        if moves:
+            change_id, _ = await asyncio.gather(
+                self._indexes.begin_change(tenant, run.id, draft.at_ms), self._arm(run, _after(run, draft, None))
+            )
+        else:
+            await self._arm(run, _after(run, draft, None))
+        guard = guard or Guard(tenant=tenant)
+        guard = replace(guard, statuses=frozenset({run.status}), rev=run.rev)
+        write = self._write(run, draft, guard, dedupe, own_index=own_index, by_holder=by_holder)
+        try:
+            appended = await self._put(run.id, replace(write, changes=record_changes(None, draft.state)))
+        except StoreUnavailable:
+            # Perhaps it was written: the note stays, and the reconciler looks.
+            raise
+        except Exception:
+            if moves:
+                await self._indexes.abandon_change(tenant, run.id, change_id)
+            raise
+        if appended.duplicate:
+            if moves:
+                await self._indexes.abandon_change(tenant, run.id, change_id)
+            return Outcome(await self._runs.load(run.id, tenant), appended, result)
+        after = _after(run, draft, appended)
+        if moves:
+            await self._apply(after, change_id)
+        return Outcome(after, appended, result)
+
+    async def append_plain(
+        self,
+        run_id: str,
+        events: Sequence[NewEvent],
+        guard: Guard,
+        dedupe: Dedupe,
+    ) -> Appended:
+        """Append events that change no state, in one round trip; the run must be held.
+
+        Raises:
+            IllegalTransition: it is not held; `facts["current_status"]` says where it stands.
+        """
+        now_ms = self.clock.now_ms()
+        write = Write(
+            guard=replace(guard, statuses=FAST_STATUSES, held=True),
+            events=[encode_rest(event, run_id, now_ms) for event in events],
+            dedupe=dedupe,
+            increments=_increments(events),
+            marks=_checkpoint_mark(events),
+            by_holder=True,
+        )
+        return await self._put(run_id, write)
+
+    async def _put(self, run_id: str, write: Write) -> Appended:
+        began = time.monotonic()
+        try:
+            appended = await self._runs.write(run_id, write)
+        except GatewayError as error:
+            telemetry.APPENDS.labels(error.code).inc()
+            raise
+        telemetry.APPEND_SECONDS.observe(time.monotonic() - began)
+        telemetry.APPENDS.labels("duplicate" if appended.duplicate else "ok").inc()
+        if not appended.duplicate:
+            telemetry.EVENTS_APPENDED.inc(len(write.events))
+        return appended
+
+    async def reindex(self, run: Run, change_id: str, *, gone: bool = False) -> None:
+        """Bring the status indexes and the feed to what the record says."""
+        await self._indexes.apply(run, change_id, feed_event=_feed_event(run, gone=gone), gone=gone)
+
+    def _write(
+        self,
+        run: Run,
+        draft: Draft,
+        guard: Guard,
+        dedupe: Dedupe,
+        *,
+        own_index: int = 0,
+        by_holder: bool = False,
+    ) -> Write:
+        return Write(
+            guard=guard,
+            events=[encode_rest(event, run.id, draft.at_ms) for event in draft.events],
+            dedupe=dedupe,
+            increments=_increments(draft.events),
+            marks=dict(draft.marks),
+            by_holder=by_holder,
+            own_index=own_index,
+        )
+
+    async def _find_repeat(self, run: Run, dedupe: Dedupe, guard: Guard | None) -> Appended | None:
+        """Return the first answer to a change that comes again; None when it did not come before."""
+        if not dedupe.writer and not dedupe.idempotency:
+            return None
+        attempt = guard.attempt if guard else None
+        probe = Guard(tenant=run.spec.tenant, statuses=frozenset(), attempt=attempt)
+        try:
+            return await self._put(run.id, Write(guard=probe, events=(), dedupe=dedupe))
+        except IllegalTransition:
+            return None
+
+    async def _arm(self, before: Run | None, after: Run) -> None:
+        due_ms = self.next_look_ms(after)
+        known_ms = None if before is None else self.next_look_ms(before)
+        if due_ms is not None and (known_ms is None or due_ms < known_ms):
+            await self._timers.arm(after.id, due_ms)
+
+    async def _apply(self, run: Run, change_id: str) -> None:
+        try:
+            await self.reindex(run, change_id)
+        except StoreUnavailable:
+            # The change itself is stored; the reconciler finishes its indexes.
+            logger.warning("indexes of run %s follow later", run.id)
+
+
+def _moves(run: Run, draft: Draft) -> bool:
+    return run.status != draft.status or bool(run.state.open) != bool(draft.state.open)
+
+
+def _after(run: Run, draft: Draft, appended: Appended | None) -> Run:
+    head_seq = run.head_seq + len(draft.events) if appended is None else appended.last_seq
+    first = head_seq - len(draft.events) + 1
+    return replace(
+        run,
+        state=draft.state,
+        rev=run.rev + 1 if appended is None else appended.rev,
+        head_seq=head_seq,
+        head_tag=run.head_tag if appended is None else appended.head_tag,
+        updated_ms=draft.at_ms,
+        log_expired=False,
+        marks={**run.marks, **{mark: first + index for mark, index in draft.marks}},
+    )
+
+
+def _increments(events: Sequence[NewEvent]) -> dict[str, int]:
+    sums = dict.fromkeys(TOTALS, 0)
+    for event in events:
+        if event.type == "usage.recorded":
+            used = measure_usage(msgspec.convert(event.data, UsageRecorded))
+            for name in TOTALS:
+                sums[name] += getattr(used, name)
+    return {f"u:{name}": total for name, total in sums.items() if total}
+
+
+def _checkpoint_mark(events: Sequence[NewEvent]) -> dict[str, int]:
+    at = [index for index, event in enumerate(events) if event.type == "checkpoint.created"]
+    return {"checkpoint": at[-1]} if at else {}
+
+
+def _feed_event(run: Run, *, gone: bool) -> tuple[bytes, bytes]:
+    spec = run.spec
+    at = format_time(run.updated_ms)
+    data = msgspec.json.encode(
+        {
+            "status": "purged" if gone else run.status,
+            "run_seq": run.head_seq,
+            "agent_id": spec.agent_id,
+            "thread_id": spec.thread_id,
+            "title": spec.title,
+        }
+    )
+    head = f'"type":"run.status","run_id":"{run.id}","created_at":"{at}","data":'.encode()
+    return head + data[:-1] + b',"previous":', b"}}"

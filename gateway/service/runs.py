@@ -1,0 +1,211 @@
+"""Creating, finding, copying and removing runs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from ulid import ULID
+
+from gateway.domain import access, decisions
+from gateway.domain.access import Grant
+from gateway.domain.lifecycle import Action, require
+from gateway.domain.run import Run, RunSpec
+from gateway.errors import InvalidBody, LogExpired, TooLarge, UnsupportedMode
+from gateway.hub.hub import Hub
+from gateway.service.actors import Caller, fingerprint_of, require_run
+from gateway.service.journal import Journal
+from gateway.store.indexes import IndexStore
+from gateway.store.keys import digest
+from gateway.store.log import LogName
+from gateway.store.runs import RevisionMoved, RunStore
+
+DELAY_MOST_S = 366 * 86_400
+
+
+class NewRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller may say of a run it creates; times in ms."""
+
+    agent_id: str
+    mode: str
+    thread_id: str | None = None
+    input: Any = None
+    title: str | None = None
+    tags: dict[str, str] = {}
+    metadata: dict[str, Any] = {}
+    trigger: str = "manual"
+    parent_run_id: str | None = None
+    batch_id: str | None = None
+    scheduled_ms: int | None = None
+    delay_ms: int | None = None
+    timeout_ms: int | None = None
+    heartbeat_ms: int | None = None
+    extensions: dict[str, Any] = {}
+
+
+class RunLimits(msgspec.Struct, frozen=True):
+    """Bounds of what a run may carry, and how long things wait."""
+
+    payload_bytes: int
+    metadata_bytes: int
+    start_timeout_ms: int
+    idempotency_ms: int
+
+
+class Runs:
+    """Runs of all tenants, as callers may see them."""
+
+    def __init__(self, journal: Journal, runs: RunStore, indexes: IndexStore, hub: Hub, limits: RunLimits) -> None:
+        self._journal = journal
+        self._runs = runs
+        self._indexes = indexes
+        self._hub = hub
+        self._limits = limits
+
+    async def create(self, caller: Caller, new: NewRun) -> Run:
+        """Create a run, or return the one that the caller's idempotency key made before.
+
+        Raises:
+            UnsupportedMode: only direct runs can be created.
+            TooLarge: input or metadata are over their bounds.
+            NotFound: the parent is no run of this caller.
+        """
+        access.require_creation(caller.grant, new.agent_id, new.thread_id)
+        if new.mode != "direct":
+            raise UnsupportedMode("Only runs of mode 'direct' can be created.", allowed=["direct"])
+        self._check_sizes(new)
+        parent = None
+        if new.parent_run_id is not None:
+            parent = await self.get(caller.grant, new.parent_run_id)
+        spec = self._spec(caller, new, parent)
+        return await self._create(spec, caller, "create", msgspec.to_builtins(new))
+
+    def _check_sizes(self, new: NewRun) -> None:
+        for name, value, most in (
+            ("input", new.input, self._limits.payload_bytes),
+            ("metadata", new.metadata, self._limits.metadata_bytes),
+            ("extensions", new.extensions, self._limits.metadata_bytes),
+        ):
+            size = len(msgspec.json.encode(value))
+            if size > most:
+                raise TooLarge(f"{name} has {size} bytes; at most {most} are allowed.", path=name, limit_bytes=most)
+        if new.scheduled_ms is not None and new.delay_ms is not None:
+            raise InvalidBody("Give scheduled_at or delay_s, not both.", path="$.delay_s")
+
+    def _spec(self, caller: Caller, new: NewRun, parent: Run | None) -> RunSpec:
+        now_ms = self._journal.clock.now_ms()
+        run_id = str(ULID.from_timestamp(now_ms / 1000))
+        scheduled_ms = new.scheduled_ms if new.delay_ms is None else now_ms + new.delay_ms
+        return RunSpec(
+            id=run_id,
+            tenant=caller.tenant,
+            agent_id=new.agent_id,
+            mode=new.mode,
+            thread_id=new.thread_id or str(ULID.from_timestamp(now_ms / 1000)),
+            created_us=0,
+            actor=caller.actor,
+            input=new.input,
+            title=new.title,
+            tags=new.tags,
+            metadata=new.metadata,
+            trigger=new.trigger,
+            triggered_by=caller.triggered_by,
+            parent_run_id=new.parent_run_id,
+            root_run_id=None if parent is None else parent.spec.root_run_id or parent.id,
+            lineage_depth=0 if parent is None else parent.spec.lineage_depth + 1,
+            batch_id=new.batch_id,
+            scheduled_ms=scheduled_ms if scheduled_ms is not None and scheduled_ms > now_ms else None,
+            start_timeout_ms=self._limits.start_timeout_ms,
+            timeout_ms=new.timeout_ms,
+            heartbeat_ms=new.heartbeat_ms,
+            extensions=new.extensions,
+        )
+
+    async def copy(self, caller: Caller, source_id: str, action: Action) -> Run:
+        """Make a new run of an ended one: `retry` or `replay`, with its input and its lineage.
+
+        Raises:
+            IllegalTransition: the source's status does not permit it.
+        """
+        source = await self.get(caller.grant, source_id)
+        access.require_creation(caller.grant, source.spec.agent_id, source.spec.thread_id)
+        decisions.copy(source, action)
+        now_ms = self._journal.clock.now_ms()
+        spec = msgspec.structs.replace(
+            source.spec,
+            id=str(ULID.from_timestamp(now_ms / 1000)),
+            actor=caller.actor,
+            trigger="retry" if action is Action.RETRY else source.spec.trigger,
+            triggered_by=caller.triggered_by,
+            retry_of=source.id if action is Action.RETRY else None,
+            replay_of=source.id if action is Action.REPLAY else None,
+            root_run_id=source.spec.root_run_id or source.id,
+            lineage_depth=source.spec.lineage_depth + 1,
+            scheduled_ms=None,
+        )
+        return await self._create(spec, caller, str(action), {"source": source.id})
+
+    async def _create(self, spec: RunSpec, caller: Caller, action: str, body: object) -> Run:
+        key = caller.idempotency_key
+        reserved = await self._indexes.reserve(
+            spec,
+            idempotency="" if key is None else digest(action, key),
+            fingerprint="" if key is None else fingerprint_of(action, body),
+            lifetime_ms=self._limits.idempotency_ms,
+        )
+        spec = msgspec.structs.replace(spec, id=reserved.run_id, created_us=reserved.created_us)
+        return await self._journal.create(spec, decisions.create(spec), reserved.change_id)
+
+    async def get(self, grant: Grant, run_id: str) -> Run:
+        """Return a run.
+
+        Raises:
+            NotFound: there is none, or none for this caller.
+        """
+        return require_run(grant, await self._runs.load(run_id, grant.tenant))
+
+    async def wait(self, grant: Grant, run_id: str, *, timeout_s: float, waiting_counts: bool) -> Run:
+        """Return the run once it has ended (or waits for input, where that counts), or when the time is up."""
+        run = await self.get(grant, run_id)
+        if run.state.terminal or timeout_s <= 0:
+            return run
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        async with self._hub.follow(LogName.of_run(run_id)) as channel:
+            while True:
+                enough = channel.ended or channel.gone or (waiting_counts and channel.status == "waiting_for_input")
+                left_s = deadline_s - loop.time()
+                if enough or left_s <= 0:
+                    return await self.get(grant, run_id)
+                await channel.changed(left_s)
+
+    async def purge(self, caller: Caller, run_id: str, *, through_seq: int | None, keep_record: bool) -> Run | None:
+        """Remove an ended run: all of it, its log only, or its log up to `through_seq`.
+
+        Returns:
+            The run as it is now, None when it is gone.
+
+        Raises:
+            IllegalTransition: the run has not ended; an active log is never trimmed.
+        """
+        while True:
+            run = await self.get(caller.grant, run_id)
+            require(Action.PURGE, run.status)
+            try:
+                if through_seq is not None or keep_record:
+                    if run.log_expired and through_seq is not None:
+                        raise LogExpired("The run's log has been removed.", run_id=run_id)
+                    await self._runs.trim(run, through_seq)
+                    return await self.get(caller.grant, run_id)
+                await self.remove(run)
+            except RevisionMoved:
+                continue
+            return None
+
+    async def remove(self, run: Run) -> None:
+        """Remove an ended run and its index entries; the note of it lets the reconciler finish after a crash."""
+        now_ms = self._journal.clock.now_ms()
+        change_id = await self._indexes.begin_change(run.spec.tenant, run.id, now_ms)
+        await self._runs.remove(run)
+        await self._journal.reindex(run, change_id, gone=True)

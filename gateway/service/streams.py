@@ -1,0 +1,190 @@
+"""Opening streams: where a reader starts, whether anything will come, and who may go on listening."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.domain import access
+from gateway.domain.access import Grant
+from gateway.domain.cursor import Cursor
+from gateway.domain.events import TypeFilter, peek_type
+from gateway.domain.lifecycle import TERMINAL
+from gateway.domain.resume import Verdict, judge, start_over
+from gateway.errors import GatewayError, LogExpired
+from gateway.hub.channel import Channel
+from gateway.hub.hub import Hub
+from gateway.service.access import Access
+from gateway.service.actors import require_run
+from gateway.store.clock import StoreClock
+from gateway.store.indexes import IndexStore
+from gateway.store.log import Entry, LogHead, LogName, LogReader
+from gateway.store.runs import RunStore
+
+logger = logging.getLogger(__name__)
+
+SCAN_BYTES = 1024 * 1024
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Where a reader wants to begin; a malformed `Last-Event-ID` is told in the stream, not refused."""
+
+    cursor: Cursor
+    malformed: bool = False
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """A log that is followed and a place in it; `channel` must be released when the reader leaves.
+
+    `nothing_follows`: the run has ended and no event is left for this reader.
+    """
+
+    channel: Channel
+    head: LogHead
+    start: Cursor
+    verdict: Verdict
+    nothing_follows: bool
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page of a log; `verdict` tells of a gap or reset before it."""
+
+    head: LogHead
+    verdict: Verdict
+    entries: list[Entry]
+    after: Cursor
+    has_more: bool
+
+
+class Streams:
+    """Readers of runs' logs and of feeds."""
+
+    def __init__(self, hub: Hub, runs: RunStore, logs: LogReader, indexes: IndexStore) -> None:
+        self.hub = hub
+        self._runs = runs
+        self._logs = logs
+        self._indexes = indexes
+
+    async def open_run(self, grant: Grant, run_id: str, start: Start, types: TypeFilter | None) -> Opening:
+        """Follow a run from `start` on.
+
+        Raises:
+            NotFound: no such run for this caller.
+            LogExpired: its log has been removed.
+            StoreUnavailable: try again; nothing is held.
+        """
+        await self._require_log(grant, run_id)
+        return await self._open(LogName.of_run(run_id), start, types)
+
+    async def open_feed(self, grant: Grant, start: Start) -> Opening:
+        """Follow the tenant's feed of status changes."""
+        access.require_tenant_wide(grant)
+        await self._indexes.ensure_feed(grant.tenant)
+        return await self._open(LogName.of_feed(grant.tenant), start, None)
+
+    async def _require_log(self, grant: Grant, run_id: str) -> None:
+        run = require_run(grant, await self._runs.load(run_id, grant.tenant))
+        if run.log_expired:
+            raise LogExpired("The run's log has been removed after its retention.", run_id=run_id)
+
+    async def _open(self, name: LogName, start: Start, types: TypeFilter | None) -> Opening:
+        channel = await self.hub.acquire(name)
+        try:
+            seq = start.cursor.seq
+            head, entries = await self._logs.read(name, seq, entries=1, payload_bytes=1)
+            verdict = _judge(start, head, entries)
+            after = _position(start.cursor, verdict)
+            nothing = (
+                head.status in TERMINAL
+                and verdict.reset is None
+                and verdict.gap is None
+                and not await self._any_passes(name, head, after.seq, types)
+            )
+        except BaseException:
+            self.hub.release(channel)
+            raise
+        return Opening(channel, head, start.cursor, verdict, nothing)
+
+    async def _any_passes(self, name: LogName, head: LogHead, after_seq: int, types: TypeFilter | None) -> bool:
+        """Whether the log of an ended run has anything for this reader."""
+        if types is None:
+            return after_seq < head.seq
+        while after_seq < head.seq:
+            _, entries = await self._logs.read(name, after_seq + 1, entries=1000, payload_bytes=SCAN_BYTES)
+            if not entries:
+                return False
+            if any(types.passes(peek_type(entry.line)) for entry in entries):
+                return True
+            after_seq = entries[-1].seq
+        return False
+
+    async def page(
+        self, grant: Grant, run_id: str, cursor: Cursor, *, limit: int, payload_bytes: int, types: TypeFilter | None
+    ) -> Page:
+        """Return up to `limit` events after `cursor`; with a filter a page may be short, and still not the last."""
+        await self._require_log(grant, run_id)
+        name = LogName.of_run(run_id)
+        # One more than asked for: the entry at the cursor itself verifies it.
+        head, entries = await self._logs.read(name, cursor.seq, entries=limit + 1, payload_bytes=payload_bytes)
+        verdict = _judge(Start(cursor), head, entries)
+        after = _position(cursor, verdict)
+        if verdict.reset is not None:
+            head, entries = await self._logs.read(name, after.seq + 1, entries=limit, payload_bytes=payload_bytes)
+        fresh = [entry for entry in entries if entry.seq > after.seq][:limit]
+        if fresh:
+            after = Cursor(fresh[-1].seq, fresh[-1].tag)
+        elif after.seq == head.seq and head.seq:
+            after = Cursor(head.seq, head.tag)
+        shown = fresh if types is None else [e for e in fresh if types.passes(peek_type(e.line))]
+        return Page(head, verdict, shown, after, has_more=after.seq < head.seq)
+
+
+def _judge(start: Start, head: LogHead, entries: Sequence[Entry]) -> Verdict:
+    if start.malformed:
+        return start_over("bad_cursor", first_seq=head.first_seq)
+    seq = start.cursor.seq
+    found = entries[0].tag if entries and entries[0].seq == seq else None
+    return judge(start.cursor, head_seq=head.seq, head_tag=head.tag, first_seq=head.first_seq, found_tag=found)
+
+
+def _position(cursor: Cursor, verdict: Verdict) -> Cursor:
+    return cursor if verdict.after_seq == cursor.seq else Cursor(verdict.after_seq)
+
+
+class Watch:
+    """Ends streams whose key was revoked or whose ticket has expired, also when no hint of it came."""
+
+    def __init__(self, hub: Hub, access_rules: Access, clock: StoreClock, *, recheck_s: float) -> None:
+        self._hub = hub
+        self._access = access_rules
+        self._clock = clock
+        self._recheck_s = recheck_s
+
+    async def run(self) -> None:
+        """Look at every open stream's grant now and then; for ever."""
+        while True:
+            await asyncio.sleep(min(self._recheck_s, 1.0))
+            verdicts: dict[Any, str | None] = {}
+            for outlet in list(self._hub.outlets):
+                grant = outlet.grant
+                if grant is None or outlet.closed:
+                    continue
+                if grant not in verdicts:
+                    verdicts[grant] = await self._refusal(grant)
+                reason = verdicts[grant]
+                if reason is not None:
+                    outlet.close(outlet.farewell(reason), hang_up=True)
+
+    async def _refusal(self, grant: Grant) -> str | None:
+        now_ms = self._clock.now_ms()
+        if grant.expires_ms is not None and grant.expires_ms <= now_ms:
+            return "ticket_expired"
+        try:
+            current = await self._access.is_current(grant, now_ms=now_ms)
+        except GatewayError:
+            return None
+        return None if current else "key_revoked"

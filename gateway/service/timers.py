@@ -1,0 +1,114 @@
+"""Time's hand: looks at runs that are due, and finishes what a crash left half done. Any process may."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from gateway import telemetry
+from gateway.domain import decisions
+from gateway.domain.draft import Draft
+from gateway.domain.run import Run
+from gateway.errors import GatewayError, StoreUnavailable
+from gateway.service.journal import Journal
+from gateway.service.runs import Runs
+from gateway.store.indexes import IndexStore
+from gateway.store.runs import RevisionMoved, RunStore
+from gateway.store.timers import Taken, TimerStore
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.25
+HIDE_MS = 15_000
+TAKE_MOST = 100
+STUCK_MS = 5_000
+ABANDONED_MS = 60_000
+RECONCILE_S = 2.0
+
+
+class Timers:
+    """Takes due timers and acts on their runs; firing one twice is harmless."""
+
+    def __init__(self, journal: Journal, runs: Runs, store: RunStore, timers: TimerStore, indexes: IndexStore) -> None:
+        self._journal = journal
+        self._runs = runs
+        self._store = store
+        self._timers = timers
+        self._indexes = indexes
+
+    async def run(self) -> None:
+        """Fire timers and reconcile; for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._fire())
+            tasks.create_task(self._reconcile())
+
+    async def _fire(self) -> None:
+        while True:
+            pause_s = POLL_S
+            try:
+                taken = await self._timers.take(most=TAKE_MOST, hide_ms=HIDE_MS)
+                oldest = min((t.oldest_due_ms for t in taken if t.oldest_due_ms is not None), default=None)
+                now_ms = taken[0].now_ms
+                telemetry.TIMERS_LAG_SECONDS.set(0 if oldest is None else (now_ms - oldest) / 1000)
+                await asyncio.gather(*(self._look(t, run_id) for t in taken for run_id in t.run_ids))
+                due = [t.next_due_ms - now_ms for t in taken if t.next_due_ms is not None]
+                pause_s = min([POLL_S, *(max(ms, 1) / 1000 for ms in due)])
+            except StoreUnavailable:
+                pass
+            await asyncio.sleep(pause_s)
+
+    async def _look(self, taken: Taken, run_id: str) -> None:
+        try:
+            due_ms = await self._act(run_id)
+            await self._timers.settle(run_id, taken.hidden_until_ms, due_ms)
+        except StoreUnavailable:
+            pass
+        except (GatewayError, RevisionMoved) as error:
+            # The run moved on meanwhile; the timer shows again.
+            logger.info("timer of run %s: %r", run_id, error)
+        except Exception:
+            logger.exception("timer of run %s", run_id)
+
+    async def _act(self, run_id: str) -> int | None:
+        """Do what is due and return when to look again."""
+        run = await self._store.load_any(run_id)
+        if run is None:
+            return None
+        now_ms = self._journal.clock.now_ms()
+        due_ms = self._journal.next_look_ms(run)
+        if due_ms is None or due_ms > now_ms:
+            return due_ms
+        telemetry.TIMERS_FIRED.labels(str(run.status)).inc()
+        if not run.state.terminal:
+            outcome = await self._journal.change(run_id, run.spec.tenant, _fall_due)
+            return self._journal.next_look_ms(outcome.run)
+        if run.log_expired:
+            await self._runs.remove(run)
+            return None
+        await self._store.trim(run, None)
+        expired = await self._store.load_any(run_id)
+        return None if expired is None else self._journal.next_look_ms(expired)
+
+    async def _reconcile(self) -> None:
+        while True:
+            await asyncio.sleep(RECONCILE_S)
+            try:
+                for tenant in await self._indexes.tenants():
+                    await self._finish_changes(tenant)
+            except StoreUnavailable:
+                pass
+            except Exception:
+                logger.exception("reconciling")
+
+    async def _finish_changes(self, tenant: str) -> None:
+        now_ms = self._journal.clock.now_ms()
+        for run_id, change_id in await self._indexes.stuck_changes(tenant, now_ms - STUCK_MS):
+            run = await self._store.load_any(run_id)
+            if run is not None:
+                await self._journal.reindex(run, change_id)
+        for run_id, change_id in await self._indexes.stuck_changes(tenant, now_ms - ABANDONED_MS):
+            await self._indexes.abandon_change(tenant, run_id, change_id)
+
+
+def _fall_due(run: Run, draft: Draft) -> None:
+    decisions.fall_due(run, draft)
