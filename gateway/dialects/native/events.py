@@ -1,0 +1,126 @@
+"""Routes of a run's log: append to it, page through it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.dialects.native.context import Native, answer, run_id_of
+from gateway.dialects.native.lines import StreamedAppend
+from gateway.dialects.native.project import written_body
+from gateway.dialects.native.streams import StreamRoutes, read_start, read_types
+from gateway.dialects.native.wire import Append, IncomingEvent
+from gateway.domain import access
+from gateway.edge import query as q
+from gateway.edge.body import decode_json, read_body
+from gateway.edge.lines import LineResponse
+from gateway.errors import InvalidBody, WriterGap
+from gateway.service.actors import Caller
+from gateway.service.writing import Batch
+
+PAGE_BYTES = 4 * 1024 * 1024
+
+
+class EventRoutes:
+    """The log as a resource."""
+
+    def __init__(self, native: Native, streams: StreamRoutes) -> None:
+        self._native = native
+        self._streams = streams
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/v1/runs/{run_id}/events", self.append, methods=["POST"]),
+            Route("/v1/runs/{run_id}/events", self.read, methods=["GET"]),
+        ]
+
+    async def append(self, request: Request) -> Response:
+        """`POST /v1/runs/{id}/events`: one event, a batch, or a stream of lines."""
+        caller = await self._native.callers.authenticate(request, access.RUNS_WRITE)
+        run_id = run_id_of(request)
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type == "application/x-ndjson":
+            return await self._append_lines(request, caller, run_id)
+        raw = await read_body(request, limit_bytes=self._native.bounds.batch_bytes)
+        body = _decode_append(raw)
+        batch = Batch(
+            events=[event.new_event() for event in body.events],
+            writer=body.writer,
+            number=body.writer_seq,
+            expected_seq=body.expected_seq,
+            attempt=body.attempt,
+            lease=request.headers.get("lease"),
+        )
+        return answer(written_body(await self._native.writing.append(caller, run_id, batch)))
+
+    async def _append_lines(self, request: Request, caller: Caller, run_id: str) -> Response:
+        query = q.parse_query(request.scope["query_string"])
+        q.refuse_unknown(query, ("writer", "writer_seq", "attempt"))
+        writer = q.read_text(query, "writer", max_chars=128)
+        number = q.read_int(query, "writer_seq", low=1, high=2**53)
+        if (writer is None) != (number is None):
+            raise InvalidBody("Give writer and writer_seq together.", parameter="writer_seq")
+        attempt = q.read_int(query, "attempt", low=1, high=2**53)
+        # Asked first: once the answer has begun, a refusal could only be told in it.
+        position = await self._native.writing.writer_position(caller, run_id, writer or "")
+        if number is not None and number > position + 1:
+            raise WriterGap(f"A number was skipped; the next one is {position + 1}.", expected=position + 1)
+        lines = StreamedAppend(
+            self._native, request, caller, run_id, writer=writer, number=number, position=position, attempt=attempt
+        )
+        return LineResponse(lines.answers())
+
+    async def read(self, request: Request) -> Response:
+        """`GET /v1/runs/{id}/events`: a page, or with `Accept: text/event-stream` the stream."""
+        if "text/event-stream" in request.headers.get("accept", ""):
+            return await self._streams.run(request)
+        caller = await self._native.callers.authenticate(request, access.RUNS_READ, tickets=True)
+        query = q.parse_query(request.scope["query_string"])
+        q.refuse_unknown(query, ("after", "after_seq", "limit", "types", "ticket"))
+        most = self._native.bounds.event_page
+        limit = q.read_int(query, "limit", low=1, high=most)
+        start = read_start(query, None)
+        page = await self._native.streams.page(
+            caller.grant,
+            run_id_of(request),
+            start.cursor,
+            limit=min(100, most) if limit is None else limit,
+            payload_bytes=PAGE_BYTES,
+            types=read_types(query),
+        )
+        lines = b",".join([entry.line for entry in page.entries])
+        about: dict[str, Any] = {
+            "next_after": page.after.text,
+            "next_after_seq": page.after.seq,
+            "head_seq": page.head.seq,
+            "has_more": page.has_more,
+        }
+        if page.verdict.gap is not None:
+            about["gap"] = page.verdict.gap
+        if page.verdict.reset is not None:
+            about["reset"] = page.verdict.reset
+        body = b'{"data":[' + lines + b"]," + msgspec.json.encode(about)[1:]
+        return Response(body, media_type="application/json")
+
+
+def _decode_append(raw: bytes) -> Append:
+    """Return a batch; a body that is one event is a batch of it."""
+    first = decode_json(raw, dict[str, msgspec.Raw])
+    if "events" in first:
+        return decode_json(raw, Append)
+    if "type" not in first:
+        raise InvalidBody("Expected an event with a type, or a batch with events.", path="$.events")
+    about: dict[str, msgspec.Raw] = {
+        name: first.pop(name) for name in ("writer", "writer_seq", "expected_seq", "attempt") if name in first
+    }
+    event = msgspec.convert(_plain(first), IncomingEvent)
+    return msgspec.structs.replace(msgspec.convert(_plain(about) | {"events": []}, Append), events=[event])
+
+
+def _plain(members: dict[str, msgspec.Raw]) -> dict[str, Any]:
+    return {name: msgspec.json.decode(raw) for name, raw in members.items()}

@@ -1,0 +1,95 @@
+"""Routes of access: browser tickets and API keys."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.dialects.native.context import Native, answer
+from gateway.dialects.native.project import at, key_body, list_body
+from gateway.dialects.native.wire import CreateKey, CreateTicket
+from gateway.domain import access
+from gateway.domain.access import Grant, Principal
+from gateway.edge import query as q
+from gateway.errors import InvalidBody
+from gateway.service.actors import parse_run_id
+
+TICKET_S = 300
+
+
+class AccessRoutes:
+    """Tickets and keys."""
+
+    def __init__(self, native: Native) -> None:
+        self._native = native
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/v1/tickets", self.create_ticket, methods=["POST"]),
+            Route("/v1/keys", self.create_key, methods=["POST"]),
+            Route("/v1/keys", self.list_keys, methods=["GET"]),
+            Route("/v1/keys/{key_id}", self.revoke_key, methods=["DELETE"]),
+        ]
+
+    async def create_ticket(self, request: Request) -> Response:
+        """`POST /v1/tickets`: a short-lived credential for an address bar, an EventSource or a WebSocket."""
+        caller = await self._native.callers.authenticate(request, access.RUNS_READ)
+        body = await self._native.body(request, CreateTicket)
+        longest_s = self._native.bounds.ticket_ttl_s
+        if body.ttl_s is not None and body.ttl_s > longest_s:
+            raise InvalidBody(f"ttl_s is at most {longest_s}.", path="$.ttl_s")
+        ttl_s = min(TICKET_S, longest_s) if body.ttl_s is None else body.ttl_s
+        grant = access.narrow(
+            caller.grant,
+            scopes=frozenset(body.scopes or [access.RUNS_READ]),
+            runs=None if body.runs is None else frozenset(map(parse_run_id, body.runs)),
+            thread_id=body.thread_id,
+            expires_ms=self._native.clock.now_ms() + ttl_s * 1000,
+        )
+        await self._check_runs(caller.grant, grant)
+        ticket = await self._native.callers.make_ticket(grant)
+        return answer({"ticket": ticket, "expires_at": at(grant.expires_ms), "scopes": sorted(grant.scopes)}, 201)
+
+    async def _check_runs(self, grant: Grant, narrowed: Grant) -> None:
+        for run_id in narrowed.runs or ():
+            await self._native.runs.get(grant, run_id)
+
+    async def create_key(self, request: Request) -> Response:
+        """`POST /v1/keys`: a key, shown this once."""
+        caller = await self._native.callers.authenticate(request, access.ADMIN)
+        body = await self._native.body(request, CreateKey)
+        tenant = body.tenant or caller.tenant
+        agents = None if body.agents is None else frozenset(body.agents)
+        access.require_delegation(caller.grant, tenant, agents)
+        named = body.principal
+        principal = None if named is None else Principal(id=named.id, name=named.name, email=named.email)
+        secret, record = await self._native.access.create_key(
+            tenant=tenant,
+            name=body.name,
+            principal=principal,
+            scopes=frozenset(body.scopes),
+            agents=agents,
+            now_ms=self._native.clock.now_ms(),
+        )
+        return answer({"key": secret, **key_body(record)}, 201)
+
+    async def list_keys(self, request: Request) -> Response:
+        """`GET /v1/keys`: the tenant's keys, without the keys themselves."""
+        caller = await self._native.callers.authenticate(request, access.ADMIN)
+        query = q.parse_query(request.scope["query_string"])
+        q.refuse_unknown(query, ("tenant",))
+        tenant = q.read_text(query, "tenant") or caller.tenant
+        access.require_administration(caller.grant, tenant)
+        records = await self._native.access.list_keys(tenant)
+        return answer(list_body([key_body(record) for record in records], None))
+
+    async def revoke_key(self, request: Request) -> Response:
+        """`DELETE /v1/keys/{id}`: end a key and every stream and ticket that came of it."""
+        caller = await self._native.callers.authenticate(request, access.ADMIN)
+        access.require_administration(caller.grant, caller.tenant)
+        record = await self._native.access.revoke_key(
+            caller.tenant, request.path_params["key_id"], now_ms=self._native.clock.now_ms()
+        )
+        return answer(key_body(record))

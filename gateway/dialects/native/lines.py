@@ -1,0 +1,113 @@
+"""A streamed append: one event a line, each answered by a line of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+from starlette.requests import Request
+
+from gateway.dialects.native.context import Native
+from gateway.dialects.native.wire import IncomingEvent
+from gateway.domain.events import NewEvent
+from gateway.edge.body import decode_json, read_lines
+from gateway.edge.problems import describe_problem, request_id_of
+from gateway.errors import GatewayError, StoreUnavailable
+from gateway.service.actors import Caller
+from gateway.service.writing import Batch
+
+IDLE_S = 300.0
+
+
+class StreamedAppend:
+    """Stores lines that came together in one append; a line that is refused ends the stream.
+
+    Args:
+        number: The writer's number of the first line; each line counts one.
+        position: The writer's last stored number: lines up to it are acknowledged, not stored again.
+    """
+
+    def __init__(
+        self,
+        native: Native,
+        request: Request,
+        caller: Caller,
+        run_id: str,
+        *,
+        writer: str | None,
+        number: int | None,
+        position: int,
+        attempt: int | None,
+    ) -> None:
+        self._native = native
+        self._request = request
+        self._caller = caller
+        self._run_id = run_id
+        self._writer = writer
+        self._number = number
+        self._position = position
+        self._attempt = attempt
+        self._done = 0
+
+    async def answers(self) -> AsyncIterator[bytes]:
+        """Yield an answer a line: `{"line":1,"seq":7}`; `{"line":3,"error":problem}` is the last one."""
+        batches = read_lines(self._request, line_bytes=self._native.bounds.event_bytes, idle_s=IDLE_S)
+        try:
+            async for lines in batches:
+                known = self._known(len(lines))
+                if known:
+                    yield self._tell([b'"duplicate":true'] * known)
+                async for answer in self._store(lines[known:]):
+                    yield answer
+        except GatewayError as error:
+            problem = describe_problem(error, request_id_of(self._request.scope))
+            yield msgspec.json.encode({"line": self._done + 1, "error": problem}) + b"\n"
+
+    async def _store(self, lines: Sequence[bytes]) -> AsyncIterator[bytes]:
+        events: list[NewEvent] = []
+        failure: GatewayError | None = None
+        for line in lines:
+            try:
+                events.append(decode_json(line, IncomingEvent).new_event())
+            except GatewayError as error:
+                failure = error
+                break
+        if events:
+            async for answer in self._append(events):
+                yield answer
+        if failure is not None:
+            raise failure
+
+    async def _append(self, events: Sequence[NewEvent]) -> AsyncIterator[bytes]:
+        try:
+            yield await self._append_together(events)
+        except StoreUnavailable:
+            raise
+        except GatewayError:
+            if len(events) == 1:
+                raise
+            # Lines before the refused one stand on their own.
+            for event in events:
+                yield await self._append_together([event])
+
+    async def _append_together(self, events: Sequence[NewEvent]) -> bytes:
+        first = None if self._number is None else self._number + self._done
+        batch = Batch(
+            events=events,
+            writer=self._writer,
+            number=first,
+            last_number=None if first is None else first + len(events) - 1,
+            attempt=self._attempt,
+        )
+        written = await self._native.writing.append(self._caller, self._run_id, batch)
+        return self._tell([b'"seq":%d' % (written.first_seq + index) for index in range(len(events))])
+
+    def _known(self, count: int) -> int:
+        if self._number is None:
+            return 0
+        return max(0, min(count, self._position - (self._number + self._done) + 1))
+
+    def _tell(self, facts: Sequence[bytes]) -> bytes:
+        first = self._done + 1
+        self._done += len(facts)
+        return b"".join(b'{"line":%d,%b}\n' % (first + index, fact) for index, fact in enumerate(facts))

@@ -1,0 +1,54 @@
+"""Frames of SSE and WebSocket, as the ASGI messages that carry them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+from sse_starlette import ServerSentEvent
+
+Message = dict[str, Any]
+
+_encode = msgspec.json.Encoder().encode
+
+# No blank line after it: with one, some clients see an event that never was.
+PING: Final = b": ping\n"
+END: Final[Message] = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+def sse_body(chunk: bytes) -> Message:
+    """Return the message that carries one piece of an SSE response."""
+    return {"type": "http.response.body", "body": chunk, "more_body": True}
+
+
+def sse_events(events: Iterable[tuple[bytes, bytes]]) -> list[Message]:
+    """Return one message for (id, data) pairs whose data is a single line; none for no pairs."""
+    chunk = b"".join([b"id: %b\ndata: %b\n\n" % pair for pair in events])
+    return [sse_body(chunk)] if chunk else []
+
+
+def sse_control(name: str, facts: object, *, event_id: str | None = None, retry_ms: int | None = None) -> Message:
+    """Return a named frame; its data is JSON."""
+    frame = ServerSentEvent(_encode(facts).decode(), event=name, id=event_id, retry=retry_ms, sep="\n")
+    return sse_body(frame.encode())
+
+
+def sse_retry(retry_ms: int) -> Message:
+    """Return the frame that tells a browser how long to wait before it reconnects."""
+    return sse_body(b"retry: %d\n\n" % retry_ms)
+
+
+def ws_text(text: str) -> Message:
+    """Return the message that carries one WebSocket text frame."""
+    return {"type": "websocket.send", "text": text}
+
+
+def ws_json(value: object) -> Message:
+    """Return a WebSocket frame of a JSON value."""
+    return ws_text(_encode(value).decode())
+
+
+def ws_events(head: str, events: Sequence[tuple[str, bytes]]) -> list[Message]:
+    """Return a frame for each (cursor, event) pair: `{`, `head`, the cursor, the event."""
+    return [ws_text(f'{{{head},"cursor":"{cursor}","event":{line.decode()}}}') for cursor, line in events]

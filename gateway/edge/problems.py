@@ -1,0 +1,225 @@
+"""Refusals as RFC 9457 problems: the only place where an error gets an HTTP status."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import time
+from collections.abc import Awaitable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
+
+from gateway import errors, telemetry
+from gateway.edge.body import explain_undecodable
+from gateway.errors import GatewayError
+
+MEDIA_TYPE: Final = "application/problem+json"
+REQUEST_ID_PATTERN: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+STATUS_BY_CLASS: Final[Mapping[type[Exception], int]] = {
+    errors.BadRequest: 400,
+    errors.InvalidBody: 422,
+    errors.TooLarge: 413,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.MethodNotAllowed: 405,
+    errors.Conflict: 409,
+    errors.LogExpired: 410,
+    errors.StoreUnavailable: 503,
+    errors.Draining: 503,
+}
+_STARTS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+
+log = logging.getLogger("gateway.requests")
+
+
+def find_status(error: Exception) -> int:
+    """Return the HTTP status of `error`: that of its nearest listed ancestor, else 500."""
+    return next((STATUS_BY_CLASS[cls] for cls in type(error).__mro__ if cls in STATUS_BY_CLASS), 500)
+
+
+def describe_problem(error: Exception, request_id: str) -> dict[str, Any]:
+    """Return the problem document of `error`; the standard members win over facts of the same name.
+
+    An error that is none of ours is told as `internal`, without a word of what it said.
+    """
+    if isinstance(error, GatewayError):
+        return describe_status(find_status(error), error.code, error.detail, request_id, error.facts)
+    return describe_status(500, "internal", "The gateway failed to answer this request.", request_id)
+
+
+def describe_status(
+    status: int, code: str, detail: str, request_id: str, facts: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return a problem document for a bare HTTP status."""
+    standard = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    standard |= {"detail": detail, "code": code, "request_id": request_id}
+    return standard | {name: fact for name, fact in (facts or {}).items() if name not in standard}
+
+
+def problem_bytes(error: Exception, request_id: str) -> bytes:
+    """Return the problem document of `error` as JSON, for a WebSocket frame or an NDJSON line."""
+    return _encode(describe_problem(error, request_id))
+
+
+def _encode(problem: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(problem)
+    except (UnicodeEncodeError, OverflowError, TypeError):
+        # A fact may quote what the caller sent: a lone surrogate, or an integer of a thousand digits.
+        return json.dumps(problem, ensure_ascii=False, default=str).encode("utf-8", "replace")
+
+
+def problem_response(error: Exception, request_id: str) -> Response:
+    """Return the HTTP answer to a request that failed with `error`."""
+    headers = {}
+    if isinstance(error, errors.Unauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="gateway"'
+    if isinstance(error, errors.StoreUnavailable | errors.Draining):
+        headers["Retry-After"] = str(error.facts.get("retry_after_s", 1))
+    return respond(describe_problem(error, request_id), headers)
+
+
+def respond(problem: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    """Return a problem document as the HTTP answer that it names."""
+    return Response(_encode(problem), problem["status"], headers, media_type=MEDIA_TYPE)
+
+
+def request_id_of(scope: Scope) -> str:
+    """Return the id that `IdentifiedRequests` gave to this request."""
+    return str(scope.get("state", {}).get("request_id", "-"))
+
+
+def exception_handlers() -> dict[Any, ExceptionHandler]:
+    """Return Starlette's `exception_handlers=`, turning every refusal into a problem document."""
+    return {
+        GatewayError: _answer_refusal,
+        msgspec.DecodeError: _answer_undecodable,
+        HTTPException: _answer_starlette,
+    }
+
+
+async def _answer_refusal(request: Request, error: Exception) -> Response:
+    return problem_response(error, request_id_of(request.scope))
+
+
+async def _answer_undecodable(request: Request, error: Exception) -> Response:
+    return problem_response(explain_undecodable(error), request_id_of(request.scope))
+
+
+async def _answer_starlette(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    request_id, path = request_id_of(request.scope), request.url.path
+    if error.status_code == 404:
+        return problem_response(errors.NotFound("There is nothing at this path.", path=path), request_id)
+    if error.status_code == 405:
+        detail = f"{request.method} is not a method of this path."
+        problem = describe_problem(errors.MethodNotAllowed(detail, path=path), request_id)
+    else:
+        code = HTTPStatus(error.status_code).name.lower()
+        problem = describe_status(error.status_code, code, error.detail, request_id)
+    return respond(problem, error.headers)
+
+
+class IdentifiedRequests:
+    """ASGI middleware: every request has an id, is counted, and at the very worst is told `internal`.
+
+    The first of `Starlette(middleware=[…])`. The id is `scope["state"]["request_id"]` and `X-Request-Id`.
+    What the server gave as `send` stays reachable as `scope["extensions"]["gateway.send"]`: once the
+    answer has started, a stream may write through it and pay for no layer in between.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        request_id = _choose_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        scope.setdefault("extensions", {})["gateway.send"] = send
+        answer = _Answer(scope, request_id)
+        token = telemetry.request_id.set(request_id)
+        try:
+            await self.app(scope, receive, answer.watch(send))
+        except ClientDisconnect:
+            log.debug("client left before its request was read")
+        except Exception:
+            log.exception("request failed", extra={"method": scope.get("method"), "path": scope["path"]})
+            await answer.fail(receive, send)
+        finally:
+            telemetry.request_id.reset(token)
+
+
+def _choose_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and REQUEST_ID_PATTERN.fullmatch(value):
+            return str(value.decode("ascii"))
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """Return an id for a request whose sender gave it none."""
+    return uuid4().hex
+
+
+class _Answer:
+    """One request's answer, watched until it starts."""
+
+    def __init__(self, scope: Scope, request_id: str) -> None:
+        self.scope = scope
+        self.request_id = request_id
+        self.began_s = time.perf_counter()
+        self.started = False
+
+    def watch(self, send: Send) -> Send:
+        """Return `send`, marking the answer's start; everything after it is handed through unawaited."""
+
+        def send_on(message: Message) -> Awaitable[None]:
+            if not self.started and message["type"] in _STARTS:
+                self.start(message)
+            return send(message)
+
+        return send_on
+
+    def start(self, message: Message) -> None:
+        self.started = True
+        message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode("ascii"))]
+        telemetry.observe_answer(
+            route=route_template(self.scope),
+            method=self.scope.get("method", "WEBSOCKET"),
+            path=self.scope["path"],
+            status=message.get("status", 101),
+            waited_s=time.perf_counter() - self.began_s,
+        )
+
+    async def fail(self, receive: Receive, send: Send) -> None:
+        """Say `internal` where that can still be said, else cut: a broken answer must not look whole."""
+        if not self.started:
+            await problem_response(Exception(), self.request_id)(self.scope, receive, self.watch(send))
+        elif self.scope["type"] == "websocket":
+            with contextlib.suppress(RuntimeError, OSError):  # already closed, by either side
+                await send({"type": "websocket.close", "code": 1011, "reason": self.request_id})
+        elif "gateway.drop" in self.scope["extensions"]:
+            self.scope["extensions"]["gateway.drop"]()
+
+
+def route_template(scope: Scope) -> str:
+    """Return the path pattern of the route that took the request, or `unmatched`."""
+    route = scope.get("route")
+    if not isinstance(route, Route | WebSocketRoute):
+        return "unmatched"
+    mounted = set(scope["path_params"]) - set(route.param_convertors)
+    # Under a mount that takes parameters, root_path holds their values: a label must not.
+    return route.path if mounted else scope.get("root_path", "") + route.path

@@ -1,0 +1,166 @@
+"""Typed query parameters; a bad one is refused by name, with its value and what is allowed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from gateway.edge.body import decode_json
+from gateway.errors import BadRequest, GatewayError
+
+Query = Mapping[str, Sequence[str]]
+
+PARAMETERS: Final = 200
+VALUE_CHARS: Final = 4_096
+TOLD_CHARS: Final = 100
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}")
+_NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+_FLAGS: Final[Mapping[str, bool]] = {"true": True, "1": True, "false": False, "0": False}
+# An unescaped plus of an offset arrives as a space.
+_LOST_PLUS: Final = re.compile(r" (?=[0-9]{2}:[0-9]{2}$)")
+
+
+def parse_query(query_string: bytes) -> Query:
+    """Return every value of every parameter, in order.
+
+    Raises:
+        BadRequest: not UTF-8 once unescaped, or more than 200 parameters.
+    """
+    try:
+        pairs = parse_qsl(
+            query_string.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS
+        )
+    except UnicodeDecodeError:
+        raise BadRequest("The query string is not valid UTF-8.") from None
+    except ValueError:
+        raise BadRequest(f"The query string has more than {PARAMETERS} parameters.") from None
+    query: dict[str, list[str]] = {}
+    for name, value in pairs:
+        query.setdefault(name, []).append(value)
+    return query
+
+
+def refuse_unknown(query: Query, known: Collection[str]) -> None:
+    """Refuse a parameter that is not among `known`: a mistyped filter must not widen a list."""
+    for name in query:
+        if name not in known:
+            allowed = sorted(known)
+            raise BadRequest(f"There is no parameter {name[:TOLD_CHARS]!r} here.", allowed=allowed)
+
+
+def read_text(query: Query, name: str, *, max_chars: int = VALUE_CHARS) -> str | None:
+    """Return the one value of `name`, or None where it was not given."""
+    values = query.get(name, ())
+    if len(values) > 1:
+        raise BadRequest(f"{name} is given {len(values)} times; it takes one value.", parameter=name)
+    if values and len(values[0]) > max_chars:
+        raise _refuse(name, values[0], f"at most {max_chars} characters")
+    return values[0] if values else None
+
+
+def read_choice(query: Query, name: str, allowed: Sequence[str]) -> str | None:
+    """Return the value of `name`, one of `allowed`, or None where it was not given."""
+    value = read_text(query, name)
+    if value is not None and value not in allowed:
+        raise _refuse(name, value, "one of " + ", ".join(allowed))
+    return value
+
+
+def read_int(query: Query, name: str, *, low: int, high: int) -> int | None:
+    """Return the integer `name`, from `low` to `high`, or None where it was not given."""
+    value = read_text(query, name)
+    if value is None:
+        return None
+    if not _INTEGER.fullmatch(value) or not low <= int(value) <= high:
+        raise _refuse(name, value, f"an integer from {low} to {high}")
+    return int(value)
+
+
+def read_seconds(query: Query, name: str, *, low: float, high: float) -> float | None:
+    """Return the duration `name` in seconds, fractions allowed, or None where it was not given."""
+    value = read_text(query, name)
+    if value is None:
+        return None
+    if not _NUMBER.fullmatch(value) or not low <= float(value) <= high:
+        raise _refuse(name, value, f"a number of seconds from {low:g} to {high:g}")
+    return float(value)
+
+
+def read_flag(query: Query, name: str, *, default: bool = False) -> bool:
+    """Return whether `name` is `true` or `1`; given without a value it is true."""
+    value = read_text(query, name)
+    if value is None:
+        return default
+    if value and value.lower() not in _FLAGS:
+        raise _refuse(name, value, "true or false")
+    return _FLAGS[value.lower()] if value else True
+
+
+def read_time_ms(query: Query, name: str) -> int | None:
+    """Return the RFC 3339 time `name` as Unix milliseconds, or None where it was not given."""
+    value = read_text(query, name)
+    if value is None:
+        return None
+    try:
+        at = msgspec.convert(_LOST_PLUS.sub("+", value), datetime)
+    except msgspec.ValidationError:
+        raise _refuse(name, value, "an RFC 3339 time such as 2026-11-22T08:00:00Z") from None
+    if at.tzinfo is None or at < _EPOCH:
+        raise _refuse(name, value, "an RFC 3339 time from 1970 on, with its offset or Z")
+    return (at - _EPOCH) // timedelta(milliseconds=1)
+
+
+def read_many(query: Query, name: str, *, most: int = 100, max_chars: int = VALUE_CHARS) -> list[str]:
+    """Return the values of `name`, repeated or joined by commas; empty where it was not given."""
+    values = [part for value in query.get(name, ()) for part in value.split(",") if part]
+    if len(values) > most:
+        raise BadRequest(f"{name} has {len(values)} values; it takes at most {most}.", parameter=name)
+    for value in values:
+        if len(value) > max_chars:
+            raise _refuse(name, value, f"at most {max_chars} characters")
+    return values
+
+
+def read_choices(query: Query, name: str, allowed: Collection[str]) -> list[str]:
+    """Return the values of `name`, each one of `allowed`, repeated or joined by commas."""
+    values = read_many(query, name)
+    for value in values:
+        if value not in allowed:
+            raise _refuse(name, value, "any of " + ", ".join(allowed))
+    return values
+
+
+def read_pairs(query: Query, name: str, *, most: int = 20) -> dict[str, str]:
+    """Return the `key:value` pairs of the repeated parameter `name`; the value may hold colons."""
+    pairs: dict[str, str] = {}
+    for text in query.get(name, ()):
+        key, colon, value = text.partition(":")
+        if not key or not colon or len(text) > VALUE_CHARS:
+            raise _refuse(name, text, f"key:value, at most {VALUE_CHARS} characters")
+        if pairs.setdefault(key, value) != value:
+            raise _refuse(name, text, "one value for each key")
+    if len(pairs) > most:
+        raise BadRequest(f"{name} has {len(pairs)} pairs; it takes at most {most}.", parameter=name)
+    return pairs
+
+
+def read_object(query: Query, name: str) -> dict[str, Any] | None:
+    """Return the JSON object `name`, or None where it was not given."""
+    value = read_text(query, name)
+    if value is None:
+        return None
+    try:
+        return decode_json(value.encode() or b" ", dict[str, Any])
+    except GatewayError as error:
+        raise _refuse(name, value, f"a JSON object ({error.detail})") from None
+
+
+def _refuse(name: str, value: str, allowed: str) -> BadRequest:
+    told = value if len(value) <= TOLD_CHARS else value[:TOLD_CHARS] + "…"
+    return BadRequest(f"{name} is {told!r}; allowed is {allowed}.", parameter=name, value=told, allowed=allowed)

@@ -1,0 +1,120 @@
+"""The server's HTTP connections: able to be dropped on purpose, and closed on peers that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any, Final
+
+from starlette.types import Receive, Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from gateway.edge.problems import MEDIA_TYPE, new_request_id, problem_bytes
+from gateway.errors import BadRequest
+
+UNACKNOWLEDGED_S: Final = 60
+SILENT_S: Final = 60
+PROBE_S: Final = 15
+PROBES: Final = 4
+FLUSH_S: Final = 5.0
+PIPELINED_REQUESTS: Final = 8
+_LINUX_OPTIONS: Final = {
+    "TCP_USER_TIMEOUT": UNACKNOWLEDGED_S * 1_000,
+    "TCP_KEEPIDLE": SILENT_S,
+    "TCP_KEEPINTVL": PROBE_S,
+    "TCP_KEEPCNT": PROBES,
+}
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's `http=`: its httptools protocol, with a way to end a connection without ending its answer.
+
+    `scope["extensions"]["gateway.drop"]` closes the connection once what was written has left;
+    `["gateway.abort"]` closes it at once. Either way the client sees an answer that is cut, not one that
+    ends, and the application then receives `http.disconnect`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.unfinished: list[RequestResponseCycle] = []
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        tune_socket(transport)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        scope: Any = self.scope
+        scope["extensions"] = {"gateway.drop": self.transport.close, "gateway.abort": self.transport.abort}
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if self.cycle is not None:
+            waiting = (cycle for cycle in self.unfinished if not cycle.response_complete)
+            self.unfinished = [*waiting, self.cycle]
+        if len(self.pipeline) > PIPELINED_REQUESTS:
+            self.transport.close()
+        elif self.pipeline:
+            # uvicorn stops reading behind a request in progress; it would not see the client of a stream go.
+            self.flow.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # uvicorn tells only the newest request: a stream with another request pipelined behind it would
+        # never learn that its client has gone.
+        for cycle in self.unfinished:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse bytes that are not HTTP; within an answer that has begun, cut instead of writing into it."""
+        if not any(cycle.response_started and not cycle.response_complete for cycle in self.unfinished):
+            self.transport.write(_refuse_bytes(msg))
+        self.transport.close()
+
+
+def _refuse_bytes(detail: str) -> bytes:
+    request_id = new_request_id()
+    body = problem_bytes(BadRequest(detail), request_id)
+    head = f"""HTTP/1.1 400 Bad Request
+content-type: {MEDIA_TYPE}
+content-length: {len(body)}
+x-request-id: {request_id}
+connection: close
+
+"""
+    return head.replace("\n", "\r\n").encode("ascii") + body
+
+
+async def drop(scope: Scope, receive: Receive, *, flush_s: float = FLUSH_S) -> None:
+    """End the connection of `scope` without ending its answer, and return once it is gone.
+
+    What was written leaves first, but a peer that does not take it within `flush_s` is cut off.
+    Nothing may be sent on the connection after this.
+    """
+    scope["extensions"]["gateway.drop"]()
+    try:
+        async with asyncio.timeout(flush_s):
+            await _wait_disconnected(receive)
+    except TimeoutError:
+        scope["extensions"]["gateway.abort"]()
+        await _wait_disconnected(receive)
+
+
+async def _wait_disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def tune_socket(transport: asyncio.Transport) -> None:
+    """Send small frames at once, and notice a peer that vanished: one that owes an acknowledgement after
+    `UNACKNOWLEDGED_S`, one that owes nothing after `SILENT_S` and four unanswered probes."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _LINUX_OPTIONS.items():
+        if (option := getattr(socket, name, None)) is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

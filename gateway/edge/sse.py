@@ -1,0 +1,72 @@
+"""The SSE response: headers at once, then whatever pushes through the connection, until either side ends it.
+
+sse-starlette's response runs three tasks a connection; here the connection's one task waits for the disconnect, and
+whoever has events steps `send` itself. Headers and media type are sse-starlette's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from sse_starlette import EventSourceResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from gateway.edge.server import FLUSH_S, drop
+
+HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+Connect = Callable[[Callable[[dict[str, Any]], Awaitable[None]], Callable[[], None]], Callable[[], None]]
+"""Takes the connection's `send` and its `hang_up`, starts pushing, and returns what to call when it is gone."""
+
+
+class EventStream(EventSourceResponse):
+    """An SSE response that is pushed to.
+
+    Args:
+        connect: Called once the headers are out.
+    """
+
+    def __init__(self, connect: Connect) -> None:
+        super().__init__(_nothing(), headers=HEADERS, ping=0)
+        self._connect = connect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and return when the connection is gone or the response complete."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        leave = self._connect(scope["extensions"].get("gateway.send", send), hang_up_of(scope))
+        try:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            leave()
+
+
+def hang_up_of(scope: Scope) -> Callable[[], None]:
+    """Return what ends the connection of `scope` after what was written, or soon if the peer does not take that."""
+    close, abort = scope["extensions"]["gateway.drop"], scope["extensions"]["gateway.abort"]
+
+    def hang_up() -> None:
+        close()
+        asyncio.get_running_loop().call_later(FLUSH_S, abort)
+
+    return hang_up
+
+
+class Dropped(Response):
+    """The answer that is none: the connection ends before it. A browser tries again after that, not after a 503."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """End the connection."""
+        await drop(scope, receive)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""

@@ -1,0 +1,86 @@
+"""From the credential of a request to the caller it stands for."""
+
+from __future__ import annotations
+
+from starlette.requests import HTTPConnection
+
+from gateway.domain.access import Grant, Principal, require
+from gateway.edge.auth import Credential, require_credential
+from gateway.edge.query import parse_query
+from gateway.edge.tickets import Ticket, TicketHolder, new_ticket_id, sign_ticket, verify_ticket
+from gateway.service.access import Access
+from gateway.service.actors import Caller, check_idempotency_key
+from gateway.store.clock import StoreClock
+
+
+class Callers:
+    """Authenticates requests; tickets are signed with a secret that all processes share.
+
+    Args:
+        secret: The signing secret, None to use the one the store keeps.
+    """
+
+    def __init__(self, access: Access, clock: StoreClock, *, secret: str | None) -> None:
+        self._access = access
+        self._clock = clock
+        self._secret = None if secret is None else secret.encode()
+
+    async def authenticate(self, connection: HTTPConnection, scope: str, *, tickets: bool = False) -> Caller:
+        """Return who asks, if they hold `scope`.
+
+        Args:
+            tickets: Whether `?ticket=` is honoured.
+
+        Raises:
+            Unauthenticated, Forbidden: no or a bad credential; one without the scope.
+        """
+        query = parse_query(connection.scope["query_string"])
+        credential = require_credential(connection.scope["headers"], query, tickets=tickets)
+        grant = await self.grant(credential)
+        require(grant, scope)
+        key = connection.headers.get("idempotency-key")
+        return Caller(grant, idempotency_key=check_idempotency_key(key))
+
+    async def grant(self, credential: Credential) -> Grant:
+        """Return what a credential allows."""
+        if credential.kind == "key":
+            return await self._access.authenticate(credential.secret)
+        ticket = verify_ticket(credential.secret, await self._signing_secret(), now_ms=self._clock.now_ms())
+        grant = _grant(ticket)
+        await self._access.admit(grant, now_ms=self._clock.now_ms())
+        return grant
+
+    async def make_ticket(self, grant: Grant) -> str:
+        """Return a ticket that carries `grant`, which has a time of expiry."""
+        holder = TicketHolder(grant.principal.id, grant.principal.name, grant.principal.email)
+        ticket = Ticket(
+            tenant=grant.tenant,
+            principal=holder,
+            scopes=tuple(sorted(grant.scopes)),
+            key_id=grant.key_id,
+            expires_ms=grant.expires_ms or 0,
+            jti=new_ticket_id(),
+            agents=None if grant.agents is None else tuple(sorted(grant.agents)),
+            runs=None if grant.runs is None else tuple(sorted(grant.runs)),
+            thread_id=grant.thread_id,
+        )
+        return sign_ticket(ticket, await self._signing_secret())
+
+    async def _signing_secret(self) -> bytes:
+        if self._secret is None:
+            self._secret = await self._access.signing_secret()
+        return self._secret
+
+
+def _grant(ticket: Ticket) -> Grant:
+    holder = ticket.principal
+    return Grant(
+        tenant=ticket.tenant,
+        principal=Principal(id=holder.id, name=holder.name, email=holder.email),
+        scopes=frozenset(ticket.scopes),
+        agents=None if ticket.agents is None else frozenset(ticket.agents),
+        key_id=ticket.key_id,
+        runs=None if ticket.runs is None else frozenset(ticket.runs),
+        thread_id=ticket.thread_id,
+        expires_ms=ticket.expires_ms,
+    )

@@ -1,0 +1,188 @@
+"""Connections that the gateway ends on purpose, and those whose peer is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from gateway.edge.server import HttpProtocol, drop
+from tests.edge.serving import request_bytes, serve
+
+GET = b"GET / HTTP/1.1\r\nhost: gateway\r\n\r\n"
+START = {"type": "http.response.start", "status": 200, "headers": []}
+
+
+async def test_a_drop_before_the_answer_sends_no_byte(caplog: pytest.LogCaptureFixture) -> None:
+    """A client whose request is dropped sees its connection closed, and the log stays quiet."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await drop(scope, receive)
+
+    async with serve(app) as port:
+        assert await request_bytes(port, GET) == b""
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_drop_within_an_answer_delivers_what_was_written_and_no_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A client whose stream is dropped gets every frame sent to it, and can tell that this was not the end."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send({"type": "http.response.body", "body": b"one\n", "more_body": True})
+        await drop(scope, receive)
+
+    received = b""
+    async with serve(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with client.stream("GET", "/") as response:
+            with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+                async for part in response.aiter_bytes():
+                    received += part
+    assert received == b"one\n"
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_drop_does_not_wait_for_a_peer_that_does_not_read() -> None:
+    """A peer that takes no more bytes is cut off once it had its time."""
+    ended = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send({"type": "http.response.body", "body": bytes(32 * 1024 * 1024), "more_body": True})
+        await drop(scope, receive, flush_s=0.05)
+        ended.set()
+
+    async with serve(app) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(GET)
+        async with asyncio.timeout(5):
+            await ended.wait()
+        writer.close()
+
+
+async def test_bytes_that_are_not_http_get_a_problem() -> None:
+    """A sender of garbage is told so in the form of every other refusal."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("never called")
+
+    async with serve(app) as port:
+        head, body = (await request_bytes(port, b"\x16\x03\x01 no HTTP\r\n\r\n")).split(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n")
+    problem = json.loads(body)
+    assert (problem["status"], problem["code"]) == (400, "bad_request")
+    assert f"x-request-id: {problem['request_id']}".encode() in head
+
+
+async def test_garbage_behind_a_request_never_enters_its_answer() -> None:
+    """A stream whose client starts to send garbage is cut: nothing is written into its body."""
+    streaming = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send({"type": "http.response.body", "body": b"one\n", "more_body": True})
+        streaming.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with serve(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(GET)
+        async with asyncio.timeout(5):
+            await streaming.wait()
+            writer.write(b"\x00garbage\r\n\r\n")
+            received = await reader.read()
+        writer.close()
+    assert received.endswith(b"4\r\none\n\r\n")
+
+
+async def test_a_stream_learns_of_its_end_behind_a_pipelined_request() -> None:
+    """A client that sends a second request on its stream's connection and leaves does not leak the stream."""
+    streaming, ended = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        streaming.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        ended.set()
+
+    async with serve(app) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(GET)
+        async with asyncio.timeout(5):
+            await streaming.wait()
+            writer.write(GET)
+            writer.close()
+            await ended.wait()
+
+
+async def test_requests_pile_up_behind_a_stream_only_so_far() -> None:
+    """A client that keeps sending requests behind its stream is cut, instead of being remembered at length."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with serve(app) as port:
+        assert (await request_bytes(port, GET * 100)).count(b"HTTP/1.1") == 1
+
+
+async def test_requests_that_keep_their_connection_are_answered_one_after_another() -> None:
+    """A connection used over and over does not gather what is finished."""
+    kept: set[int] = set()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        protocol: HttpProtocol = send.__self__.on_response.__self__  # type: ignore[attr-defined]
+        kept.add(len(protocol.unfinished))
+        await send({**START, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async with serve(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        for _ in range(5):
+            assert (await client.get("/")).text == "ok"
+    assert kept == {1}
+
+
+async def test_a_vanished_peer_is_noticed() -> None:
+    """Every accepted connection has a limit on unacknowledged bytes, and probes for a peer that owes none."""
+    options: dict[str, int] = {}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        transport = scope["extensions"]["gateway.drop"].__self__
+        sock = transport.get_extra_info("socket")
+        for name in ("TCP_NODELAY", "TCP_USER_TIMEOUT", "TCP_KEEPIDLE"):
+            options[name] = sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+        options["SO_KEEPALIVE"] = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        await drop(scope, receive)
+
+    async with serve(app) as port:
+        await request_bytes(port, GET)
+    assert options == {"TCP_NODELAY": 1, "TCP_USER_TIMEOUT": 60_000, "TCP_KEEPIDLE": 60, "SO_KEEPALIVE": 1}
+
+
+async def test_a_unix_socket_is_served_as_well(tmp_path: Path) -> None:
+    """A connection that is not TCP has no TCP options, and needs none."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "headers": [(b"content-length", b"2"), (b"connection", b"close")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "gateway.sock"))
+    listener.listen()
+    async with serve(app, listener):
+        reader, writer = await asyncio.open_unix_connection(listener.getsockname())
+        writer.write(GET)
+        async with asyncio.timeout(5):
+            assert (await reader.read()).endswith(b"ok")
+        writer.close()
