@@ -1,0 +1,257 @@
+"""The composition root: builds every part from the settings, wires them, starts and drains them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from gateway.dialects.native.context import Bounds, Native
+from gateway.dialects.native.routes import routes as native_routes
+from gateway.domain.access import KeyRecord, Principal
+from gateway.edge.console import console_routes
+from gateway.edge.health import health_routes
+from gateway.edge.problems import IdentifiedRequests, exception_handlers
+from gateway.entry.callers import Callers
+from gateway.entry.streaming import SseDoor
+from gateway.errors import NotFound
+from gateway.hub.channel import ChannelLimits
+from gateway.hub.hub import Hub
+from gateway.hub.tail import Tail
+from gateway.service.access import Access
+from gateway.service.control import Control
+from gateway.service.folds import Folds
+from gateway.service.journal import Journal, Retention
+from gateway.service.listing import Listing
+from gateway.service.runs import RunLimits, Runs
+from gateway.service.streams import Streams, Watch
+from gateway.service.timers import Timers
+from gateway.service.writing import Writing
+from gateway.settings import Settings
+from gateway.store.access import AccessStore
+from gateway.store.clock import StoreClock
+from gateway.store.indexes import IndexStore
+from gateway.store.link import Link
+from gateway.store.log import LogReader
+from gateway.store.runs import Limits, RunStore
+from gateway.store.timers import TimerStore
+
+logger = logging.getLogger(__name__)
+
+
+class Gateway:
+    """One serving process: an ASGI application and the tasks behind it."""
+
+    def __init__(self, settings: Settings, store_url: str, *, dev_key: str | None) -> None:
+        self._settings = settings
+        process_id = secrets.token_hex(6)
+        self._writes = Link(store_url, f"gateway-writes-{process_id}", timeout_s=settings.store_timeout_s)
+        self._reads = Link(store_url, f"gateway-reads-{process_id}", timeout_s=settings.store_timeout_s)
+        self.clock = StoreClock()
+        self._tail = Tail(store_url, self._writes, self.clock, process_id=process_id, probe_s=settings.probe_s)
+        self._build_services(dev_key)
+        self._draining = False
+        self._tasks: asyncio.Task[None] | None = None
+        self.asgi: ASGIApp = self._build_asgi()
+
+    def _build_services(self, dev_key: str | None) -> None:
+        settings, clock = self._settings, self.clock
+        limits = Limits(log_events=settings.log_events, writers=settings.run_writers)
+        runs = RunStore(self._reads, self._writes, limits)
+        logs = LogReader(self._reads)
+        indexes = IndexStore(self._reads, self._writes, feed_entries=settings.feed_entries)
+        timers = TimerStore(self._writes)
+        retention = Retention(_ms(settings.log_retention_s), _ms(settings.record_retention_s))
+        journal = Journal(runs, indexes, timers, clock, retention)
+        idempotency_ms = _ms(settings.idempotency_s)
+        self.hub = Hub(
+            self._tail,
+            logs,
+            ChannelLimits(
+                ring_entries=settings.ring_entries,
+                ring_bytes=settings.ring_bytes,
+                chunk_bytes=settings.chunk_bytes,
+            ),
+            keepalive_s=settings.keepalive_s,
+            sweep_s=settings.sweep_s,
+        )
+        self.access = Access(AccessStore(self._writes), recheck_s=settings.access_recheck_s, static_key=dev_key)
+        run_limits = RunLimits(
+            settings.payload_bytes, settings.metadata_bytes, _ms(settings.start_timeout_s), idempotency_ms
+        )
+        self._runs = Runs(journal, runs, indexes, self.hub, run_limits)
+        self._timers = Timers(journal, self._runs, runs, timers, indexes)
+        self._watch = Watch(self.hub, self.access, clock, recheck_s=settings.access_recheck_s)
+        self._door = SseDoor(self.hub, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
+        self._native = Native(
+            callers=Callers(self.access, clock, secret=settings.ticket_secret),
+            access=self.access,
+            runs=self._runs,
+            control=Control(
+                journal,
+                cancel_grace_ms=_ms(settings.cancel_grace_s),
+                idempotency_ms=idempotency_ms,
+                input_bytes=settings.input_bytes,
+            ),
+            writing=Writing(
+                journal,
+                runs,
+                event_bytes=settings.event_bytes,
+                batch_events=settings.batch_events,
+                idempotency_ms=idempotency_ms,
+            ),
+            listing=Listing(runs, indexes, scan_records=settings.scan_records),
+            folds=Folds(runs, logs),
+            streams=Streams(self.hub, runs, logs, indexes),
+            hub=self.hub,
+            door=self._door,
+            clock=clock,
+            bounds=_bounds(settings),
+        )
+
+    def _build_asgi(self) -> ASGIApp:
+        middleware = [Middleware(IdentifiedRequests)]
+        if self._settings.cors_origins:
+            middleware.append(
+                Middleware(
+                    CORSMiddleware,
+                    allow_origins=list(self._settings.cors_origins),
+                    allow_methods=["*"],
+                    allow_headers=["*"],
+                    expose_headers=["X-Request-Id", "Retry-After", "Location"],
+                )
+            )
+        return Starlette(
+            routes=[*health_routes(self.why_not_ready), *native_routes(self._native), *console_routes()],
+            middleware=middleware,
+            exception_handlers=exception_handlers(),
+        )
+
+    def why_not_ready(self) -> list[str]:
+        """Return why this process should not be sent requests; nothing when it should."""
+        reasons = []
+        if self._draining:
+            reasons.append("draining")
+        if not self._writes.is_up or not self._reads.is_up:
+            reasons.append("no connection to the store")
+        elif not self._tail.healthy:
+            reasons.append("store notifications do not arrive")
+        return reasons
+
+    async def start(self) -> None:
+        """Start the tasks and wait a while for the store; requests are answered whether or not it came."""
+        self._tasks = asyncio.create_task(self._run())
+        if await self._writes.wait_up(self._settings.store_timeout_s):
+            await self.clock.sync(self._writes)
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for part in (self._writes, self._reads, self._tail, self.hub, self._timers, self._watch):
+                tasks.create_task(part.run())
+
+    def begin_drain(self) -> None:
+        """Turn readiness red, so that balancers look elsewhere."""
+        self._draining = True
+
+    async def close_streams(self, window_s: float) -> None:
+        """Send every reader away, spread over the window; each comes back elsewhere with its cursor."""
+        self._draining = True
+        self._door.draining = True
+        outlets = list(self.hub.outlets)
+        random.shuffle(outlets)
+        pause_s = window_s / max(len(outlets), 1)
+        for index, outlet in enumerate(outlets):
+            outlet.close(outlet.farewell("drain"), hang_up=True)
+            if index < len(outlets) - 1:
+                await asyncio.sleep(pause_s)
+
+    async def aclose(self) -> None:
+        """Stop the tasks."""
+        if self._tasks is not None:
+            self._tasks.cancel()
+            await asyncio.wait([self._tasks])
+
+
+def build(settings: Settings, store_url: str, *, dev_key: str | None) -> Gateway:
+    """Return a gateway that serves the store at `store_url`.
+
+    Args:
+        dev_key: A key that works without being stored; only for a loopback address.
+    """
+    return Gateway(settings, store_url, dev_key=dev_key)
+
+
+class Keys:
+    """The API keys of a store, for whoever may reach the store itself."""
+
+    def __init__(self, access: Access, clock: StoreClock) -> None:
+        self._access = access
+        self._clock = clock
+
+    async def create(
+        self,
+        *,
+        tenant: str,
+        name: str | None,
+        scopes: frozenset[str],
+        principal: Principal | None,
+        agents: frozenset[str] | None,
+    ) -> tuple[str, KeyRecord]:
+        """Make a key and return it, for the only time, with its record."""
+        return await self._access.create_key(
+            tenant=tenant, name=name, principal=principal, scopes=scopes, agents=agents, now_ms=self._clock.now_ms()
+        )
+
+    async def list(self) -> Sequence[KeyRecord]:
+        """Return every key's record, revoked ones too."""
+        return await self._access.list_keys(None)
+
+    async def revoke(self, key_id: str, /) -> bool:
+        """End a key; False when there is none of that id."""
+        try:
+            await self._access.revoke_key(None, key_id, now_ms=self._clock.now_ms())
+        except NotFound:
+            return False
+        return True
+
+    async def count(self) -> int:
+        """Return how many keys work."""
+        return await self._access.count_keys()
+
+
+@asynccontextmanager
+async def open_access(settings: Settings, store_url: str) -> AsyncIterator[Keys]:
+    """Give the keys of a store, without serving."""
+    timeout_s = settings.store_timeout_s
+    link = Link(store_url, "gateway-keys", timeout_s=timeout_s, patience_s=timeout_s)
+    task = asyncio.create_task(link.run())
+    try:
+        yield Keys(Access(AccessStore(link), recheck_s=settings.access_recheck_s), StoreClock())
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(
+        body_bytes=2 * settings.payload_bytes,
+        batch_bytes=settings.batch_bytes,
+        event_bytes=settings.event_bytes,
+        list_page=settings.list_page,
+        event_page=settings.event_page,
+        wait_s=settings.wait_s,
+        stream_runs=settings.stream_runs,
+        ticket_ttl_s=settings.ticket_ttl_s,
+    )
+
+
+def _ms(duration_s: float) -> int:
+    return int(duration_s * 1000)

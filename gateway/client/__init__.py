@@ -1,0 +1,80 @@
+"""The Python client: read a run's log live, write a run, steer it.
+
+It speaks the public HTTP API only and imports nothing else of the gateway.
+"""
+
+from gateway.client.backoff import Backoff
+from gateway.client.client import Client
+from gateway.client.environment import DEFAULT_URL, find_key, find_url
+from gateway.client.errors import (
+    AlreadyAnswered,
+    ApiError,
+    BadRequest,
+    ClientError,
+    Conflict,
+    ConnectionLost,
+    EventTooLarge,
+    Fenced,
+    Forbidden,
+    InvalidBody,
+    InvalidState,
+    LogExpired,
+    NotFound,
+    ProtocolError,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+from gateway.client.models import (
+    Answered,
+    Appended,
+    Event,
+    FeedItem,
+    Gap,
+    Pending,
+    Question,
+    Reset,
+    Run,
+    Snapshot,
+    StreamItem,
+    Ticket,
+)
+from gateway.client.writer import Writer
+
+__all__ = [
+    "DEFAULT_URL",
+    "AlreadyAnswered",
+    "Answered",
+    "ApiError",
+    "Appended",
+    "Backoff",
+    "BadRequest",
+    "Client",
+    "ClientError",
+    "Conflict",
+    "ConnectionLost",
+    "Event",
+    "EventTooLarge",
+    "FeedItem",
+    "Fenced",
+    "Forbidden",
+    "Gap",
+    "InvalidBody",
+    "InvalidState",
+    "LogExpired",
+    "NotFound",
+    "Pending",
+    "ProtocolError",
+    "Question",
+    "Reset",
+    "Run",
+    "Snapshot",
+    "StreamItem",
+    "Ticket",
+    "TooLarge",
+    "Unauthenticated",
+    "Unavailable",
+    "Writer",
+    "find_key",
+    "find_url",
+]

@@ -1,0 +1,172 @@
+"""What the gateway answers with, as frozen structs. Times are RFC 3339 text in UTC, as it wrote them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+TERMINAL_STATUSES = frozenset(
+    {"completed", "failed", "cancelled", "timed_out", "crashed", "system_failed", "expired", "dead_letter"}
+)
+"""Statuses that a run leaves only by being restarted."""
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A question that a run waits on. From the inbox it also names its run."""
+
+    request_id: str
+    prompt: Any = None
+    schema: Any = None
+    deadline_at: str | None = None
+    on_timeout: str | None = None
+    created_at: str | None = None
+    run_id: str | None = None
+    agent_id: str | None = None
+    thread_id: str | None = None
+    title: str | None = None
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One run's record. `head_seq` is its newest event; `error` has code, message and perhaps details.
+
+    `usage` has running totals of tokens, `cost_microusd` and `credits_micro`.
+    """
+
+    id: str
+    agent_id: str
+    status: str
+    mode: str = "direct"
+    thread_id: str | None = None
+    attempt: int = 1
+    input: Any = None
+    output: Any = None
+    error: dict[str, Any] | None = None
+    title: str | None = None
+    tags: dict[str, str] = {}
+    metadata: dict[str, Any] = {}
+    created_at: str | None = None
+    scheduled_at: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    updated_at: str | None = None
+    expires_at: str | None = None
+    cancel_deadline_at: str | None = None
+    timeout_s: float | None = None
+    heartbeat_s: float | None = None
+    first_seq: int = 1
+    head_seq: int = 0
+    log_expired: bool = False
+    open_requests: list[Question] = []
+    usage: dict[str, int] = {}
+    trigger: str | None = None
+    triggered_by: str | None = None
+    created_by: Any = None
+    parent_run_id: str | None = None
+    root_run_id: str | None = None
+    retry_of: str | None = None
+    replay_of: str | None = None
+    lineage_depth: int = 0
+    batch_id: str | None = None
+    extensions: dict[str, Any] = {}
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over: nothing but a restart adds to its log."""
+        return self.status in TERMINAL_STATUSES
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One entry of a run's log. `cursor` is the position just after it: resume a stream with it.
+
+    `data` is an object for every type but `custom.*`, where it may be any JSON.
+    From a JSON page only the last event of the page has the verified `seq-tag` form of cursor.
+    """
+
+    seq: int
+    type: str
+    run_id: str
+    created_at: str
+    attempt: int
+    step_id: str | None = None
+    parent_id: str | None = None
+    data: Any
+    cursor: str = ""
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="stream.gap"):
+    """The log no longer has what was asked for; events go on at `first_seq`."""
+
+    first_seq: int
+    run_id: str | None = None
+    requested: Any = None
+
+
+class Reset(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="stream.reset"):
+    """The log is not the one that was read before: discard every event after `valid_through`.
+
+    Events go on at `valid_through` + 1, from the beginning when it is 0.
+    """
+
+    reason: str | None = None
+    valid_through: int | None = 0
+    head_seq: int | None = None
+    run_id: str | None = None
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="stream.snapshot"):
+    """The run folded up to and including `as_of_seq`; events go on after it."""
+
+    as_of_seq: int
+    state: Any
+    run_id: str | None = None
+    cursor: str = ""
+
+
+StreamItem = Event | Gap | Reset | Snapshot
+"""What a stream of a run's events yields."""
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """Something that a run's writer should react to; the event `seq` of the log says it in full."""
+
+    type: Literal["cancel", "pause", "input"] | str
+    seq: int
+
+
+class Appended(msgspec.Struct, frozen=True, kw_only=True):
+    """The reply to an append. `duplicate` says that this same append had been stored before."""
+
+    status: str
+    first_seq: int | None = None
+    last_seq: int | None = None
+    attempt: int | None = None
+    pending: list[Pending] = []
+    duplicate: bool = False
+    request_ids: list[str] = []
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer counted: `seq` is its event in the run's log."""
+
+    request_id: str
+    seq: int
+    ok: bool = True
+
+
+class Ticket(msgspec.Struct, frozen=True, kw_only=True):
+    """A short-lived pass for `?ticket=`, where headers cannot be sent."""
+
+    ticket: str
+    expires_at: str
+
+
+class FeedItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A run's change of status: `data` has status, previous, agent_id, thread_id, title, run_seq."""
+
+    type: str
+    run_id: str
+    created_at: str
+    seq: int = 0
+    data: dict[str, Any] = {}
+    cursor: str = ""

@@ -1,0 +1,195 @@
+"""`gateway serve`: the socket, the store, the development key, and the processes that serve."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+import click
+from prometheus_client.multiprocess import mark_process_dead
+
+from gateway.app import open_access
+from gateway.commands import listen
+from gateway.commands.dev_key import choose_key
+from gateway.commands.server import Stopping, serve_app, set_up_logging, stop_on_signals
+from gateway.commands.supervisor import Program, keep_running
+from gateway.commands.welcome import welcome
+from gateway.errors import StoreUnavailable
+from gateway.settings import Settings, load, variable
+from gateway.store.embedded import EmbeddedStore
+
+logger = logging.getLogger(__name__)
+
+# What a process may take beyond its drain: requests in flight, and closing.
+STOP_MARGIN_S: Final = 15.0
+METRICS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@click.command()
+@click.option("--host", help="Address to listen on.  [env: GATEWAY_HOST; default: 127.0.0.1]")
+@click.option("--port", help="Port to listen on; 0 takes a free one.  [env: GATEWAY_PORT; default: 8000]")
+@click.option(
+    "--data-dir",
+    help="Where the embedded store keeps everything.  [env: GATEWAY_DATA_DIR; default: .gateway]",
+)
+@click.option("--workers", help="Processes that serve the port.  [env: GATEWAY_WORKERS; default: 1]")
+@click.option("--demo", is_flag=True, help="Run the demo agent beside the gateway.")
+def command(demo: bool, **flags: str | None) -> None:
+    """Run the gateway, with a store of its own unless GATEWAY_REDIS_URL names one."""
+    given = {variable(name): value for name, value in flags.items() if value is not None}
+    environ = {**os.environ, **given}
+    settings = load(environ)
+    set_up_logging(settings)
+    anyio.run(serve, settings, environ, demo, backend_options={"use_uvloop": True})
+
+
+async def serve(settings: Settings, environ: Mapping[str, str], demo: bool) -> None:
+    """Serve until SIGTERM or SIGINT; the store ends last.
+
+    Raises:
+        CannotListen, NoKeys, DataDirInUse, DataDirUnusable, StoreStartFailed, StoreUnavailable: it cannot begin.
+    """
+    stopping = Stopping()
+    async with anyio.create_task_group() as group:
+        group.start_soon(stop_on_signals, stopping)
+        sock = await listen.listen(settings.host, settings.port)
+        with sock:
+            async with open_store(settings) as store_url:
+                await _serve(settings, environ, sock, store_url, demo=demo, stopping=stopping)
+        group.cancel_scope.cancel()
+
+
+async def _serve(
+    settings: Settings,
+    environ: Mapping[str, str],
+    sock: socket.socket,
+    store_url: str,
+    *,
+    demo: bool,
+    stopping: Stopping,
+) -> None:
+    stored_keys = await count_keys(settings, store_url)
+    loopback = listen.is_loopback(sock)
+    dev_key = choose_key(settings.data_dir, fixed=settings.dev_key, loopback=loopback, stored_keys=stored_keys)
+    if settings.dev_key is not None and not loopback:
+        logger.warning("GATEWAY_DEV_KEY is ignored: other machines can reach this address")
+    url = listen.format_url(sock)
+
+    def announce() -> None:
+        click.echo(welcome(settings, url, dev_key))
+
+    async with anyio.create_task_group() as group:
+        if demo:
+            program = plan_demo(environ, url, dev_key)
+            group.start_soon(keep_running, program, stopping.begun)
+        if settings.workers == 1:
+            await serve_app(settings, sock, store_url, dev_key=dev_key, stopping=stopping, announce=announce)
+        else:
+            announce()
+            await serve_with_workers(settings, environ, sock, store_url, dev_key=dev_key, stopping=stopping)
+        # Whoever stopped serving without being told takes the rest along.
+        stopping.begin()
+
+
+async def count_keys(settings: Settings, store_url: str) -> int:
+    """Return how many stored keys work.
+
+    Raises:
+        StoreUnavailable: the detail names the variable that may be wrong.
+    """
+    try:
+        async with open_access(settings, store_url) as keys:
+            return await keys.count()
+    except StoreUnavailable as error:
+        where = "the embedded store" if settings.redis_url is None else "the store of GATEWAY_REDIS_URL"
+        raise StoreUnavailable(f"Cannot begin without {where}: {error.detail}", **error.facts) from error
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[str]:
+    """Yield the URL of the configured store, else of an embedded one that lives until the end."""
+    if settings.redis_url is not None:
+        yield settings.redis_url
+        return
+    store = EmbeddedStore(settings.data_dir, fsync=settings.embedded_fsync)
+    await store.start()
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(store.supervise)
+            yield store.url
+            group.cancel_scope.cancel()
+    finally:
+        await store.stop()
+
+
+async def serve_with_workers(
+    settings: Settings,
+    environ: Mapping[str, str],
+    sock: socket.socket,
+    store_url: str,
+    *,
+    dev_key: str | None,
+    stopping: Stopping,
+) -> None:
+    """Have `settings.workers` processes serve `sock`, each replaced when it dies, until all have drained."""
+    lifeline, held = os.pipe()
+    try:
+        with tempfile.TemporaryDirectory(prefix="gateway-metrics-") as metrics_dir:
+            program = plan_worker(settings, {METRICS_DIR: metrics_dir, **environ}, sock, lifeline, store_url, dev_key)
+            async with anyio.create_task_group() as group:
+                for _ in range(settings.workers):
+                    group.start_soon(_keep_worker, program, stopping.begun)
+                await stopping.begun.wait()
+                # The last process that has it open would go on queueing connections that nobody accepts.
+                sock.close()
+    finally:
+        os.close(held)
+        os.close(lifeline)
+
+
+async def _keep_worker(program: Program, stop: anyio.Event) -> None:
+    metrics_dir = program.environ[METRICS_DIR]
+    await keep_running(program, stop, on_end=lambda pid: _forget(pid, metrics_dir))
+
+
+def _forget(pid: int, metrics_dir: str) -> None:
+    """Take the gauges of a process that ended out of what the others report."""
+    mark_process_dead(pid, metrics_dir)  # type: ignore[no-untyped-call]
+
+
+def plan_worker(
+    settings: Settings,
+    environ: Mapping[str, str],
+    sock: socket.socket,
+    lifeline: int,
+    store_url: str,
+    dev_key: str | None,
+) -> Program:
+    """Return how a worker is run; secrets go by its environment, which only this user can read."""
+    arguments = ("serve-worker", "--socket-fd", str(sock.fileno()), "--lifeline-fd", str(lifeline))
+    return Program(
+        name="a worker",
+        arguments=(sys.executable, "-m", "gateway", *arguments),
+        environ={**environ, variable("redis_url"): store_url, variable("dev_key"): dev_key or ""},
+        inherited=(sock.fileno(), lifeline),
+        stop_s=settings.readiness_lead_s + 2 * settings.drain_s + STOP_MARGIN_S,
+    )
+
+
+def plan_demo(environ: Mapping[str, str], url: str, dev_key: str | None) -> Program:
+    """Return how the demo agent is run, with the development key or the one in the environment."""
+    key = {"GATEWAY_KEY": dev_key} if dev_key is not None else {}
+    return Program(
+        name="the demo agent",
+        arguments=(sys.executable, "-m", "gateway", "demo"),
+        environ={**environ, "GATEWAY_URL": url, **key},
+        stop_s=STOP_MARGIN_S,
+        tied=True,
+    )

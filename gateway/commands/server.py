@@ -1,0 +1,142 @@
+"""One process that serves the gateway's socket, from its first accept to the end of its drain."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import anyio
+import uvicorn
+
+from gateway import telemetry
+from gateway.app import Gateway, build
+from gateway.commands.listen import BACKLOG
+from gateway.edge.server import HttpProtocol
+from gateway.settings import KIB, Settings
+
+logger = logging.getLogger(__name__)
+
+# Longer than the idle time after which usual balancers close: who closes first must not be us.
+KEEP_ALIVE_S: Final = 75
+PING_S: Final = 20.0
+FRAME_OVERHEAD_BYTES: Final = 64 * KIB
+CLOSE_S: Final = 5.0
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, which closes the streams in their own way before it waits for the other requests."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, *, drain_s: float) -> None:
+        super().__init__(config)
+        self.drain_s = drain_s
+        self._gateway = gateway
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `stop_on_signals`."""
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, close the streams over the drain's window, then end as uvicorn does."""
+        for server in self.servers:
+            server.close()
+        for sock in sockets or ():
+            sock.close()
+        await self._gateway.close_streams(self.drain_s)
+        await super().shutdown(sockets)
+
+
+class Stopping:
+    """Whether this process is to end, and whether it may take its time."""
+
+    def __init__(self) -> None:
+        self.begun = anyio.Event()
+        self.abandoned = False
+
+    def begin(self) -> None:
+        """End in order: drain, then close."""
+        self.begun.set()
+
+    def abandon(self) -> None:
+        """End without waiting for anybody: the parent is gone, and the store with it."""
+        self.abandoned = True
+        self.begun.set()
+
+
+async def serve_app(
+    settings: Settings,
+    sock: socket.socket,
+    store_url: str,
+    *,
+    dev_key: str | None,
+    stopping: Stopping,
+    announce: Callable[[], None],
+) -> None:
+    """Serve `sock` until `stopping`, drain, and return; `announce` is called once requests are answered."""
+    gateway = build(settings, store_url, dev_key=dev_key)
+    await gateway.start()
+    try:
+        server = DrainingServer(configure(settings, gateway), gateway, drain_s=settings.drain_s)
+        async with anyio.create_task_group() as group:
+            group.start_soon(_drain, settings, gateway, server, stopping)
+            announce()
+            await server.serve(sockets=[sock])
+            group.cancel_scope.cancel()
+    finally:
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await gateway.aclose()
+
+
+async def _drain(settings: Settings, gateway: Gateway, server: DrainingServer, stopping: Stopping) -> None:
+    await stopping.begun.wait()
+    gateway.begin_drain()
+    if stopping.abandoned:
+        server.drain_s = 0
+    else:
+        await anyio.sleep(settings.readiness_lead_s)
+    server.should_exit = True
+
+
+def configure(settings: Settings, gateway: Gateway) -> uvicorn.Config:
+    """Return how uvicorn runs the gateway: no lifespan, logs or signals of its own."""
+    return uvicorn.Config(
+        gateway.asgi,
+        http=HttpProtocol,
+        interface="asgi3",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        # A frame over the gateway's own limits is read whole, so that the answer can say so.
+        ws_max_size=2 * settings.batch_bytes + FRAME_OVERHEAD_BYTES,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        ws_per_message_deflate=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, math.ceil(settings.drain_s)),
+        backlog=BACKLOG,
+    )
+
+
+async def stop_on_signals(stopping: Stopping) -> None:
+    """Begin to stop at the first SIGTERM or SIGINT; the second ends the process at once."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if stopping.begun.is_set():
+                os._exit(128 + number)
+            logger.info("stopping on %s", number.name)
+            stopping.begin()
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Log as the settings say."""
+    telemetry.set_up_logging(settings.log_format, settings.log_level.upper())
+    # Its start and end of a server are ours, too, and said once.
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))

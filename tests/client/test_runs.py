@@ -1,0 +1,101 @@
+"""Creating, finding and steering runs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.client import AlreadyAnswered, Client, ConnectionLost, InvalidState, Run
+from tests.client.serving import Gateway, lay_wire
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_run_is_created_once_per_key(client: Client) -> None:
+    """Repeating a creation with its key gives the same run."""
+    fields = {"title": "tides", "tags": {"sea": "north"}}
+    first = await client.runs.create("maker", idempotency_key="k1", **fields)  # type: ignore[arg-type]
+    again = await client.runs.create("maker", idempotency_key="k1", **fields)  # type: ignore[arg-type]
+    assert first.id == again.id
+    assert (first.status, first.mode, first.title, first.tags) == ("queued", "direct", "tides", {"sea": "north"})
+
+
+async def test_a_creation_survives_a_shaky_connection(gateway: Gateway) -> None:
+    """Lost answers make no second run."""
+    async with asyncio.timeout(30), lay_wire(gateway.port) as wire, gateway.client(wire.url) as client:
+        wire.life_bytes = 2500
+        ids = [(await client.runs.create("shaky")).id for _ in range(20)]
+        wire.life_bytes = None
+        listed = [run.id async for run in client.runs.list(agent_id="shaky")]
+    assert listed == ids[::-1]
+    assert wire.cuts > 5
+
+
+async def test_lists_are_walked_page_by_page(client: Client) -> None:
+    """However small the pages, every run comes once, newest first."""
+    ids = [(await client.runs.create("paged", tags={"n": str(n % 2)})).id for n in range(7)]
+    assert [run.id async for run in client.runs.list(agent_id="paged", page_runs=2)] == ids[::-1]
+    odd = [run.id async for run in client.runs.list(agent_id="paged", tag="n:1", page_runs=3)]
+    assert odd == ids[1::2][::-1]
+
+
+async def test_waiting_ends_with_the_run(client: Client, run: Run) -> None:
+    """A wait returns the ended run, or the run as it is when time is up."""
+    assert (await client.runs.wait(run.id, timeout_s=0.05)).status == "queued"
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(client.runs.wait(run.id))
+        await client.runs.append(run.id, [{"type": "run.completed", "data": {"output": {"n": 1}}}])
+    assert (waiting.result().status, waiting.result().output) == ("completed", {"n": 1})
+
+
+async def test_a_question_is_found_and_answered_once(client: Client, run: Run) -> None:
+    """The inbox names the run; the second answer is told that it came second."""
+    ask = {"type": "run.waiting_for_input", "data": {"prompt": "Go on?", "request_id": "q1"}}
+    reply = await client.runs.append(run.id, [ask])
+    assert reply.request_ids == ["q1"]
+    assert (await client.runs.wait(run.id, until="waiting")).open_requests[0].prompt == "Go on?"
+    questions = [question async for question in client.requests.list() if question.run_id == run.id]
+    assert [question.request_id for question in questions] == ["q1"]
+    answered = await client.runs.input(run.id, "yes")
+    assert answered.request_id == "q1"
+    with pytest.raises(AlreadyAnswered) as refused:
+        await client.runs.input(run.id, "no", request_id="q1")
+    assert refused.value.facts["seq"] == answered.seq
+
+
+async def test_a_run_is_steered(client: Client, run: Run) -> None:
+    """Each action answers with the run after it, or says why not."""
+    with pytest.raises(InvalidState) as refused:
+        await client.runs.resume(run.id)
+    assert refused.value.facts["permitted"] == ["paused"]
+    assert (await client.runs.pause(run.id, reason="lunch", triggered_by="me")).status == "paused"
+    assert (await client.runs.resume(run.id)).status == "queued"
+    await client.runs.append(run.id, [{"type": "run.failed", "data": {"error": {"code": "x", "message": "y"}}}])
+    retried = await client.runs.retry(run.id)
+    replayed = await client.runs.replay(run.id)
+    assert len({run.id, retried.id, replayed.id}) == 3
+    assert (await client.runs.restart(run.id)).status == "queued"
+    assert (await client.runs.cancel(run.id, force=True, reason="enough")).status == "cancelled"
+
+
+async def test_a_start_is_moved(client: Client) -> None:
+    """A delayed run can be given another time."""
+    run = await client.runs.create("later", delay_s=600)
+    moved = await client.runs.reschedule(run.id, "2099-01-01T00:00:00Z")
+    assert (moved.status, moved.scheduled_at) == ("delayed", "2099-01-01T00:00:00.000Z")
+
+
+async def test_a_ticket_opens_what_it_names(client: Client, run: Run) -> None:
+    """A ticket is text with an end."""
+    ticket = await client.tickets.create(runs=[run.id], scopes=["runs:read"], ttl_s=60)
+    answer = await client.request("GET", f"/v1/runs/{run.id}/events", params={"ticket": ticket.ticket})
+    assert answer["head_seq"] == 2
+    assert ticket.expires_at
+
+
+async def test_a_call_to_nobody_ends(gateway: Gateway) -> None:
+    """A gateway that is away is an error after the time that was allowed."""
+    async with lay_wire(1) as wire, Client(wire.url, key=gateway.key, repeat_s=0.2) as client:
+        with pytest.raises(ConnectionLost):
+            await client.runs.get("0" * 26)

@@ -1,0 +1,34 @@
+"""What every test may ask for: the real store, and a gateway over it on a port of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.running import RunningGateway, RunningStore, run_gateway
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Run asynchronous tests on asyncio over uvloop, as the gateway is run."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[RunningStore]:
+    """A Valkey server for the whole session; tests keep apart by their tenants."""
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder:
+        running = RunningStore(Path(folder))
+        running.start()
+        yield running
+        running.stop()
+
+
+@pytest.fixture
+async def gateway(store: RunningStore, anyio_backend: object) -> AsyncIterator[RunningGateway]:
+    """A gateway in this process, served by uvicorn on a free port, with a key of a tenant of its own."""
+    async with run_gateway(store.url) as running:
+        yield running
