@@ -40,12 +40,24 @@ class EventStream(EventSourceResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and return when the connection is gone or the response complete."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if scope["method"] == "HEAD":
+            self._connect(_discard, _nobody)()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
         leave = self._connect(scope["extensions"].get("gateway.send", send), hang_up_of(scope))
         try:
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:
             leave()
+
+
+async def _discard(_message: dict[str, Any]) -> None:
+    """Take what a request for headers only does not want."""
+
+
+def _nobody() -> None:
+    """Hang up on nobody."""
 
 
 def hang_up_of(scope: Scope) -> Callable[[], None]:

@@ -16,12 +16,14 @@ from gateway.dialects.native.streams import StreamRoutes, read_start, read_types
 from gateway.dialects.native.wire import Append, IncomingEvent
 from gateway.domain import access
 from gateway.edge import query as q
-from gateway.edge.body import decode_json, read_body
+from gateway.edge.body import decode_json, explain_undecodable, read_body
 from gateway.edge.lines import LineResponse
 from gateway.errors import InvalidBody, WriterGap
 from gateway.service.actors import Caller
 from gateway.service.writing import Batch
+from gateway.store.keys import digest
 
+WRITER_MEMBERS = ("writer", "writer_seq", "expected_seq", "attempt")
 PAGE_BYTES = 4 * 1024 * 1024
 
 
@@ -66,6 +68,10 @@ class EventRoutes:
         if (writer is None) != (number is None):
             raise InvalidBody("Give writer and writer_seq together.", parameter="writer_seq")
         attempt = q.read_int(query, "attempt", low=1, high=2**53)
+        if writer is None and caller.idempotency_key is not None:
+            # A stream of lines is recognised by its writer: the key becomes one, its first line the first.
+            writer, number = f"key-{digest(caller.idempotency_key)}", 1
+        caller = msgspec.structs.replace(caller, idempotency_key=None)
         # Asked first: once the answer has begun, a refusal could only be told in it.
         position = await self._native.writing.writer_position(caller, run_id, writer or "")
         if number is not None and number > position + 1:
@@ -110,17 +116,17 @@ class EventRoutes:
 
 def _decode_append(raw: bytes) -> Append:
     """Return a batch; a body that is one event is a batch of it."""
-    first = decode_json(raw, dict[str, msgspec.Raw])
-    if "events" in first:
+    try:
         return decode_json(raw, Append)
-    if "type" not in first:
-        raise InvalidBody("Expected an event with a type, or a batch with events.", path="$.events")
-    about: dict[str, msgspec.Raw] = {
-        name: first.pop(name) for name in ("writer", "writer_seq", "expected_seq", "attempt") if name in first
-    }
-    event = msgspec.convert(_plain(first), IncomingEvent)
-    return msgspec.structs.replace(msgspec.convert(_plain(about) | {"events": []}, Append), events=[event])
-
-
-def _plain(members: dict[str, msgspec.Raw]) -> dict[str, Any]:
-    return {name: msgspec.json.decode(raw) for name, raw in members.items()}
+    except InvalidBody as refusal:
+        members = decode_json(raw, dict[str, Any])
+        if "events" in members:
+            raise
+        if "type" not in members:
+            raise InvalidBody("Expected an event with a type, or a batch with events.", path="$.events") from refusal
+    about = {name: members.pop(name) for name in WRITER_MEMBERS if name in members}
+    try:
+        event = msgspec.convert(members, IncomingEvent)
+        return msgspec.structs.replace(msgspec.convert(about | {"events": []}, Append), events=[event])
+    except msgspec.ValidationError as error:
+        raise explain_undecodable(error) from None

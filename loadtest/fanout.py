@@ -1,0 +1,111 @@
+"""One run, many SSE readers: what a delivery costs the server, and how late it is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Sequence
+
+import httpx
+import uvloop
+
+from loadtest import targets
+from loadtest.readers import Reader, open_readers
+from loadtest.report import percentile
+
+SETTLE_S = 10.0
+
+
+def measure(
+    names: Sequence[str], *, readers: int, rates: Sequence[int], seconds: float, repeats: int, fsync: str
+) -> list[dict[str, object]]:
+    """Return a row a target and rate: medians of interleaved repeats, and the ratio to the first target."""
+    found: dict[tuple[str, int], list[dict[str, float]]] = {}
+    for _ in range(repeats):
+        for rate in rates:
+            for name in names:
+                with targets.start(name, fsync=fsync) as target:
+                    figures = uvloop.run(_run(target, readers, rate, seconds))
+                found.setdefault((name, rate), []).append(figures)
+    rows: list[dict[str, object]] = []
+    for (name, rate), repeated in sorted(found.items(), key=lambda item: (item[0][1], item[0][0])):
+        row: dict[str, object] = {"target": name, "readers": readers, "events/s": rate, "fsync": fsync}
+        row |= {key: statistics.median(figures[key] for figures in repeated) for key in repeated[0]}
+        first = statistics.median(figures["µs/delivery"] for figures in found[(names[0], rate)])
+        row[f"× {names[0]}"] = float(row["µs/delivery"]) / first if first else 0.0  # type: ignore[arg-type]
+        rows.append(row)
+    return rows
+
+
+async def _run(target: targets.Target, count: int, rate: int, seconds: float) -> dict[str, float]:
+    async with httpx.AsyncClient(base_url=target.url, headers=target.headers, timeout=30) as client:
+        created = await client.post("/v1/runs", json={"agent_id": "load", "mode": "direct"})
+        run_id = created.json()["id"]
+        before_bytes = target.rss_bytes()
+        began = time.monotonic()
+        readers = await open_readers(*target.address, f"/v1/runs/{run_id}/stream", target.headers, count)
+        await _until(lambda: all(reader.opened for reader in readers))
+        connect_s = time.monotonic() - began
+        idle_bytes = target.rss_bytes() - before_bytes
+        await _append(client, run_id, 0)
+        await _until(lambda: all(reader.last_seq >= 3 for reader in readers))
+        start_seq = readers[0].last_seq
+        cpu_s, began = target.cpu_s(), time.monotonic()
+        sent = await _write(client, run_id, rate, seconds)
+        await _until(lambda: all(reader.last_seq >= start_seq + sent for reader in readers), fail=False)
+        cpu_s, took_s = target.cpu_s() - cpu_s, time.monotonic() - began
+    return _figures(readers, sent, start_seq, cpu_s, took_s, idle_bytes / count / 1024, count / connect_s)
+
+
+async def _write(client: httpx.AsyncClient, run_id: str, rate: int, seconds: float) -> int:
+    """Append at `rate`, never waiting for an answer to send the next; one event a request."""
+    count = int(rate * seconds)
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as tasks:
+        for index in range(count):
+            await asyncio.sleep(max(0.0, began + index / rate - time.monotonic()))
+            tasks.create_task(_append(client, run_id, index))
+    return count
+
+
+async def _append(client: httpx.AsyncClient, run_id: str, index: int) -> None:
+    data = {"content": "x" * 60, "number": index, "sent_ns": time.monotonic_ns()}
+    body = json.dumps({"events": [{"type": "message.delta", "data": data}]})
+    answer = await client.post(f"/v1/runs/{run_id}/events", content=body, headers={"content-type": "application/json"})
+    answer.raise_for_status()
+
+
+async def _until(met: object, *, fail: bool = True) -> None:
+    deadline = time.monotonic() + SETTLE_S
+    while not met():  # type: ignore[operator]
+        if time.monotonic() > deadline:
+            if fail:
+                raise SystemExit("the readers did not get there")
+            return
+        await asyncio.sleep(0.02)
+
+
+def _figures(
+    readers: Sequence[Reader],
+    sent: int,
+    start_seq: int,
+    cpu_s: float,
+    took_s: float,
+    idle_kib: float,
+    connects: float,
+) -> dict[str, float]:
+    delivered = sum(reader.last_seq - start_seq for reader in readers)
+    ages = [age for reader in readers for age in reader.ages_ms]
+    return {
+        "deliveries/s": delivered / took_s,
+        "µs/delivery": cpu_s / max(delivered, 1) * 1e6,
+        "p50 ms": percentile(ages, 0.5),
+        "p99 ms": percentile(ages, 0.99),
+        "KiB/reader": idle_kib,
+        "connects/s": connects,
+        "missing": float(len(readers) * sent - delivered),
+        "out of order": float(sum(reader.faults for reader in readers)),
+        "closed": float(sum(reader.closed for reader in readers)),
+    }
