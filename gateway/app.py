@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -22,7 +22,7 @@ from gateway.edge.health import health_routes
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
 from gateway.entry.callers import Callers
 from gateway.entry.streaming import SseDoor
-from gateway.errors import NotFound
+from gateway.errors import NotFound, StoreUnavailable
 from gateway.hub.channel import ChannelLimits
 from gateway.hub.hub import Hub
 from gateway.hub.tail import Tail
@@ -31,11 +31,13 @@ from gateway.service.control import Control
 from gateway.service.folds import Folds
 from gateway.service.journal import Journal, Retention
 from gateway.service.listing import Listing
+from gateway.service.once import Once
 from gateway.service.runs import RunLimits, Runs
 from gateway.service.streams import Streams, Watch
 from gateway.service.timers import Timers
 from gateway.service.writing import Writing
 from gateway.settings import Settings
+from gateway.store import keys
 from gateway.store.access import AccessStore
 from gateway.store.clock import StoreClock
 from gateway.store.indexes import IndexStore
@@ -45,6 +47,8 @@ from gateway.store.runs import Limits, RunStore
 from gateway.store.timers import TimerStore
 
 logger = logging.getLogger(__name__)
+
+RESTART_S = 0.5
 
 
 class Gateway:
@@ -110,6 +114,7 @@ class Gateway:
             ),
             listing=Listing(runs, indexes, scan_records=settings.scan_records),
             folds=Folds(runs, logs),
+            once=Once(indexes, lifetime_ms=idempotency_ms),
             streams=Streams(self.hub, runs, logs, indexes),
             hub=self.hub,
             door=self._door,
@@ -154,8 +159,16 @@ class Gateway:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._hear_revocations())
             for part in (self._writes, self._reads, self._tail, self.hub, self._timers, self._watch):
-                tasks.create_task(part.run())
+                tasks.create_task(_keep_running(part.run))
+
+    async def _hear_revocations(self) -> None:
+        while True:
+            try:
+                return await self._tail.follow(keys.ACCESS_CHANNEL, self.access.hear)
+            except StoreUnavailable:
+                await self._tail.wait_store()
 
     def begin_drain(self) -> None:
         """Turn readiness red, so that balancers look elsewhere."""
@@ -238,6 +251,16 @@ async def open_access(settings: Settings, store_url: str) -> AsyncIterator[Keys]
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+async def _keep_running(run: Callable[[], Awaitable[None]]) -> None:
+    """Run a part that is to run for ever; a failure of it is logged, and it starts again."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            logger.exception("a part of the gateway failed; it starts again")
+        await asyncio.sleep(RESTART_S)
 
 
 def _bounds(settings: Settings) -> Bounds:

@@ -11,6 +11,9 @@ from contextvars import ContextVar
 from typing import Any, Final, Literal, TextIO
 
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.multiprocess import mark_process_dead
+
+LogForm = Literal["json", "text"]
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
@@ -83,6 +86,11 @@ def set_up_logging(form: Literal["json", "text"], level: str, *, stream: TextIO 
         server_log.handlers.clear()
         server_log.propagate = True
     return handler
+
+
+def forget_process(pid: int, folder: str) -> None:
+    """Leave a process that has ended out of the gauges of those that live; `folder` is what they share."""
+    mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -141,8 +142,8 @@ async def serve_with_workers(
     """Have `settings.workers` processes serve `sock`, each replaced when it dies, until all have drained."""
     lifeline, held = os.pipe()
     try:
-        with tempfile.TemporaryDirectory(prefix="gateway-metrics-") as metrics_dir:
-            program = plan_worker(settings, {METRICS_DIR: metrics_dir, **environ}, sock, lifeline, store_url, dev_key)
+        with metrics_dir(settings.data_dir, sock) as directory:
+            program = plan_worker(settings, {METRICS_DIR: directory, **environ}, sock, lifeline, store_url, dev_key)
             async with anyio.create_task_group() as group:
                 for _ in range(settings.workers):
                     group.start_soon(_keep_worker, program, stopping.begun)
@@ -154,14 +155,26 @@ async def serve_with_workers(
         os.close(lifeline)
 
 
+@contextmanager
+def metrics_dir(data_dir: Path, sock: socket.socket) -> Iterator[str]:
+    """Yield an empty directory in which the processes of one socket share what they count."""
+    path = data_dir.absolute() / f"metrics-{sock.getsockname()[1]}"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    try:
+        yield str(path)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 async def _keep_worker(program: Program, stop: anyio.Event) -> None:
-    metrics_dir = program.environ[METRICS_DIR]
-    await keep_running(program, stop, on_end=lambda pid: _forget(pid, metrics_dir))
+    directory = program.environ[METRICS_DIR]
+    await keep_running(program, stop, on_end=lambda pid: _forget(pid, directory))
 
 
-def _forget(pid: int, metrics_dir: str) -> None:
+def _forget(pid: int, directory: str) -> None:
     """Take the gauges of a process that ended out of what the others report."""
-    mark_process_dead(pid, metrics_dir)  # type: ignore[no-untyped-call]
+    mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
 
 
 def plan_worker(

@@ -80,8 +80,11 @@ async def serve_app(
 ) -> None:
     """Serve `sock` until `stopping`, drain, and return; `announce` is called once requests are answered."""
     gateway = build(settings, store_url, dev_key=dev_key)
-    await gateway.start()
     try:
+        await gateway.start()
+        # The socket may be another's by now: listening on it again would take it back.
+        if stopping.begun.is_set():
+            return
         server = DrainingServer(configure(settings, gateway), gateway, drain_s=settings.drain_s)
         async with anyio.create_task_group() as group:
             group.start_soon(_drain, settings, gateway, server, stopping)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from contextlib import suppress
+from typing import Final
 
 import anyio
 import click
@@ -15,7 +17,7 @@ from gateway.settings import Settings, load
 logger = logging.getLogger(__name__)
 
 # What an orphan may take to tell its readers; its store is gone, so nothing else is left to do.
-ORPHAN_S = 3.0
+ORPHAN_S: Final = 1.0
 
 
 @click.command(hidden=True)
@@ -34,7 +36,7 @@ async def run(settings: Settings, sock: socket.socket, lifeline_fd: int) -> None
     stopping = Stopping()
     async with anyio.create_task_group() as group:
         group.start_soon(stop_on_signals, stopping)
-        group.start_soon(_watch, lifeline_fd, stopping)
+        group.start_soon(_watch, lifeline_fd, sock, stopping)
         await serve_app(
             settings,
             sock,
@@ -46,10 +48,13 @@ async def run(settings: Settings, sock: socket.socket, lifeline_fd: int) -> None
         group.cancel_scope.cancel()
 
 
-async def _watch(lifeline_fd: int, stopping: Stopping) -> None:
+async def _watch(lifeline_fd: int, sock: socket.socket, stopping: Stopping) -> None:
     # Nobody ever writes: it is readable only when it is closed.
     await anyio.wait_readable(lifeline_fd)
     logger.error("the parent is gone; ending")
+    # For all who inherited it at once: the next gateway may want the port before the last of them has ended.
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
     stopping.abandon()
     await anyio.sleep(ORPHAN_S)
     os._exit(1)

@@ -31,12 +31,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     `scope["extensions"]["gateway.drop"]` closes the connection once what was written has left;
     `["gateway.abort"]` closes it at once. Either way the client sees an answer that is cut, not one that
-    ends, and the application then receives `http.disconnect`.
+    ends, and the application receives `http.disconnect`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.unfinished: list[RequestResponseCycle] = []
+        self.aborting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -45,7 +46,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         scope: Any = self.scope
-        scope["extensions"] = {"gateway.drop": self.transport.close, "gateway.abort": self.transport.abort}
+        scope["extensions"] = {"gateway.drop": self.drop, "gateway.abort": self.transport.abort}
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
@@ -53,25 +54,39 @@ class HttpProtocol(HttpToolsProtocol):
             waiting = (cycle for cycle in self.unfinished if not cycle.response_complete)
             self.unfinished = [*waiting, self.cycle]
         if len(self.pipeline) > PIPELINED_REQUESTS:
-            self.transport.close()
+            self.drop()
         elif self.pipeline:
             # uvicorn stops reading behind a request in progress; it would not see the client of a stream go.
             self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.aborting is not None:
+            self.aborting.cancel()
+        self._disconnect()
+        super().connection_lost(exc)
+
+    def drop(self, flush_s: float = FLUSH_S) -> None:
+        """End the connection without ending its answers: at once for the application, which can send no more,
+        and for the peer once it has what was written, or has not taken it within `flush_s`."""
+        if not self.transport.is_closing():
+            self.aborting = self.loop.call_later(flush_s, self.transport.abort)
+            self._disconnect()
+            self.transport.close()
+
+    def _disconnect(self) -> None:
         # uvicorn tells only the newest request: a stream with another request pipelined behind it would
         # never learn that its client has gone.
         for cycle in self.unfinished:
             if not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
-        super().connection_lost(exc)
+        self.flow.resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse bytes that are not HTTP; within an answer that has begun, cut instead of writing into it."""
         if not any(cycle.response_started and not cycle.response_complete for cycle in self.unfinished):
             self.transport.write(_refuse_bytes(msg))
-        self.transport.close()
+        self.drop()
 
 
 def _refuse_bytes(detail: str) -> bytes:
@@ -88,21 +103,8 @@ connection: close
 
 
 async def drop(scope: Scope, receive: Receive, *, flush_s: float = FLUSH_S) -> None:
-    """End the connection of `scope` without ending its answer, and return once it is gone.
-
-    What was written leaves first, but a peer that does not take it within `flush_s` is cut off.
-    Nothing may be sent on the connection after this.
-    """
-    scope["extensions"]["gateway.drop"]()
-    try:
-        async with asyncio.timeout(flush_s):
-            await _wait_disconnected(receive)
-    except TimeoutError:
-        scope["extensions"]["gateway.abort"]()
-        await _wait_disconnected(receive)
-
-
-async def _wait_disconnected(receive: Receive) -> None:
+    """End the connection of `scope` without ending its answer; see `HttpProtocol.drop`."""
+    scope["extensions"]["gateway.drop"](flush_s)
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -7,7 +7,7 @@ from starlette.requests import HTTPConnection
 from gateway.domain.access import Grant, Principal, require
 from gateway.edge.auth import Credential, require_credential
 from gateway.edge.query import parse_query
-from gateway.edge.tickets import Ticket, TicketHolder, new_ticket_id, sign_ticket, verify_ticket
+from gateway.edge.tickets import Ticket, TicketHolder, sign_ticket, verify_ticket
 from gateway.service.access import Access
 from gateway.service.actors import Caller, check_idempotency_key
 from gateway.store.clock import StoreClock
@@ -50,8 +50,8 @@ class Callers:
         await self._access.admit(grant, now_ms=self._clock.now_ms())
         return grant
 
-    async def make_ticket(self, grant: Grant) -> str:
-        """Return a ticket that carries `grant`, which has a time of expiry."""
+    async def make_ticket(self, grant: Grant, ticket_id: str) -> str:
+        """Return the ticket that carries `grant`, which has a time of expiry; the same for the same id."""
         holder = TicketHolder(grant.principal.id, grant.principal.name, grant.principal.email)
         ticket = Ticket(
             tenant=grant.tenant,
@@ -59,7 +59,7 @@ class Callers:
             scopes=tuple(sorted(grant.scopes)),
             key_id=grant.key_id,
             expires_ms=grant.expires_ms or 0,
-            jti=new_ticket_id(),
+            jti=ticket_id,
             agents=None if grant.agents is None else tuple(sorted(grant.agents)),
             runs=None if grant.runs is None else tuple(sorted(grant.runs)),
             thread_id=grant.thread_id,

@@ -56,7 +56,7 @@ class Hub:
         """Run a coroutine in the hub's task group."""
         if self._tasks is None:
             raise RuntimeError("the hub is not running")
-        self._tasks.create_task(coro)
+        self._tasks.create_task(_contained(coro))
 
     async def run(self) -> None:
         """Push, sweep and keep alive; for ever."""
@@ -198,3 +198,11 @@ class Hub:
             for outlet in list(self.outlets):
                 if outlet.sent_s <= quiet_since and not outlet.busy:
                     outlet.offer(outlet.ping)
+
+
+async def _contained(coro: Coroutine[Any, Any, None]) -> None:
+    """Run one connection's or channel's work; its failure is its own."""
+    try:
+        await coro
+    except Exception:
+        logger.exception("a task of the hub failed")

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import secrets
 import time
+from base64 import urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
@@ -97,15 +98,23 @@ class Access:
         scopes: frozenset[str],
         agents: frozenset[str] | None,
         now_ms: int,
+        key_id: str | None = None,
     ) -> tuple[str, KeyRecord]:
         """Make a key and return it, for the only time, with its record; its principal is itself by default.
+
+        Args:
+            key_id: Of `new_key_id`, settled on before, so that a request that comes again makes the same key.
 
         Raises:
             InvalidBody: an unknown scope, or a tenant's name out of bounds.
         """
         access.check_scopes(scopes)
         access.check_tenant(tenant)
-        key, key_id = KEY_PREFIX + secrets.token_urlsafe(32), f"key_{ULID()}"
+        key = KEY_PREFIX + secrets.token_urlsafe(32)
+        if key_id is not None:
+            secret = await self._store.secret()
+            key = KEY_PREFIX + urlsafe_b64encode(hmac.digest(secret, b"key " + key_id.encode(), sha256)).decode()[:43]
+        key_id = key_id or new_key_id()
         record = KeyRecord(
             id=key_id,
             tenant=tenant,
@@ -193,6 +202,12 @@ class Access:
         if (seen := self._known.get(digest)) is not None:
             self._known[digest] = _Seen(seen.record, float("-inf"))
 
+    def hear(self, hint: bytes) -> None:
+        """Take the store's hint that the key of this digest has changed."""
+        digest = hint.decode("ascii", "replace")
+        if (seen := self._known.get(digest)) is not None:
+            self._known[digest] = _Seen(seen.record, float("-inf"))
+
     async def signing_secret(self) -> bytes:
         """Return the secret that signs tickets."""
         return await self._store.secret()
@@ -247,6 +262,11 @@ class Access:
             if evicted.record is not None:
                 self._digests.pop(evicted.record.id, None)
         return record
+
+
+def new_key_id() -> str:
+    """Return the id of a key to come."""
+    return f"key_{ULID()}"
 
 
 def digest_key(key: str) -> str:

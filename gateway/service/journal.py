@@ -265,9 +265,9 @@ class Journal:
     async def _apply(self, run: Run, change_id: str) -> None:
         try:
             await self.reindex(run, change_id)
-        except StoreUnavailable:
-            # The change itself is stored; the reconciler finishes its indexes.
-            logger.warning("indexes of run %s follow later", run.id)
+        except Exception as error:
+            # The change itself is stored and will be acknowledged; the reconciler finishes its indexes.
+            logger.warning("indexes of run %s follow later: %r", run.id, error)
 
 
 def _moves(run: Run, draft: Draft) -> bool:

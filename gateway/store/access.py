@@ -15,8 +15,8 @@ class AccessStore:
         self._link = link
 
     async def put_key(self, digest: str, record_json: bytes) -> None:
-        """Store a new key's record."""
-        await self._link.call("HSET", keys.API_KEYS, digest, record_json)
+        """Store a new key's record; one that is there stays as it is."""
+        await self._link.call("HSETNX", keys.API_KEYS, digest, record_json)
 
     async def update_key(self, digest: str, record_json: bytes) -> None:
         """Replace a key's record and tell every process."""

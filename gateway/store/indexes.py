@@ -109,6 +109,17 @@ class IndexStore:
         if gone:
             await self._writes.call_many([("ZREM", home, run_id) for home in self._homes(run.spec)])
 
+    async def settle(self, tenant: str, digest: str, value: bytes, lifetime_ms: int) -> bytes:
+        """Keep `value` under an idempotency digest unless one is kept there, and return the one that is."""
+        key = keys.tenant_idempotency(tenant, digest)
+        known: bytes | None = await self._writes.call("SET", key, value, "NX", "GET", "PX", lifetime_ms)
+        return value if known is None else known
+
+    async def settled(self, tenant: str, digest: str) -> bytes | None:
+        """Return what is kept under an idempotency digest."""
+        known: bytes | None = await self._reads.call("GET", keys.tenant_idempotency(tenant, digest))
+        return known
+
     async def ensure_feed(self, tenant: str) -> None:
         """Have a feed to follow, even before the tenant's first run."""
         fields: dict[str, Argument] = {"head_seq": 0, "head_tag": 0, "first_seq": 1, "status": "open"}

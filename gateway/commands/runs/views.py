@@ -31,17 +31,22 @@ def print_table(console: Console, runs: list[Run]) -> None:
 
 
 def print_run(console: Console, run: Run) -> None:
-    """Print everything that a run's record says, one field a line, and its open questions."""
+    """Print what a run's record says beyond the defaults, one field a line, and its open questions."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    for name, value in msgspec.structs.asdict(run).items():
-        if value not in (None, {}, [], "") and name != "open_requests":
-            style = STATUS_STYLES.get(run.status, "") if name == "status" else ""
-            table.add_row(name, Text(_shown(value), style=style))
+    for field in msgspec.structs.fields(run):
+        value = getattr(run, field.name)
+        if field.name != "open_requests" and value != field.default and not _is_empty(value):
+            style = STATUS_STYLES.get(run.status, "") if field.name == "status" else ""
+            table.add_row(field.name, Text(_shown(value), style=style))
     for question in run.open_requests:
         table.add_row("asks", Text(_question(question), style="yellow"))
     console.print(table)
+
+
+def _is_empty(value: Any) -> bool:
+    return value in ("", {}) or (isinstance(value, dict) and not any(value.values()))
 
 
 def _question(question: Question) -> str:

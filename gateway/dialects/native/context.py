@@ -20,6 +20,7 @@ from gateway.service.actors import Caller, parse_run_id
 from gateway.service.control import Control
 from gateway.service.folds import Folds
 from gateway.service.listing import Listing
+from gateway.service.once import Once
 from gateway.service.runs import Runs
 from gateway.service.streams import Streams
 from gateway.service.writing import Writing
@@ -53,6 +54,7 @@ class Native(msgspec.Struct, frozen=True):
     writing: Writing
     listing: Listing
     folds: Folds
+    once: Once
     streams: Streams
     hub: Hub
     door: SseDoor

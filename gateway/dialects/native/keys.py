@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -12,7 +13,9 @@ from gateway.dialects.native.wire import CreateKey, CreateTicket
 from gateway.domain import access
 from gateway.domain.access import Grant, Principal
 from gateway.edge import query as q
+from gateway.edge.tickets import new_ticket_id
 from gateway.errors import InvalidBody
+from gateway.service.access import new_key_id
 from gateway.service.actors import parse_run_id
 
 TICKET_S = 300
@@ -41,15 +44,18 @@ class AccessRoutes:
         if body.ttl_s is not None and body.ttl_s > longest_s:
             raise InvalidBody(f"ttl_s is at most {longest_s}.", path="$.ttl_s")
         ttl_s = min(TICKET_S, longest_s) if body.ttl_s is None else body.ttl_s
+        decided = msgspec.json.encode([self._native.clock.now_ms() + ttl_s * 1000, new_ticket_id()]).decode()
+        asked = msgspec.to_builtins(body)
+        expires_ms, ticket_id = msgspec.json.decode(await self._native.once.settle(caller, "ticket", asked, decided))
         grant = access.narrow(
             caller.grant,
             scopes=frozenset(body.scopes or [access.RUNS_READ]),
             runs=None if body.runs is None else frozenset(map(parse_run_id, body.runs)),
             thread_id=body.thread_id,
-            expires_ms=self._native.clock.now_ms() + ttl_s * 1000,
+            expires_ms=expires_ms,
         )
         await self._check_runs(caller.grant, grant)
-        ticket = await self._native.callers.make_ticket(grant)
+        ticket = await self._native.callers.make_ticket(grant, ticket_id)
         return answer({"ticket": ticket, "expires_at": at(grant.expires_ms), "scopes": sorted(grant.scopes)}, 201)
 
     async def _check_runs(self, grant: Grant, narrowed: Grant) -> None:
@@ -65,12 +71,14 @@ class AccessRoutes:
         access.require_delegation(caller.grant, tenant, agents)
         named = body.principal
         principal = None if named is None else Principal(id=named.id, name=named.name, email=named.email)
+        key_id = await self._native.once.settle(caller, "key", msgspec.to_builtins(body), new_key_id())
         secret, record = await self._native.access.create_key(
             tenant=tenant,
             name=body.name,
             principal=principal,
             scopes=frozenset(body.scopes),
             agents=agents,
+            key_id=key_id,
             now_ms=self._native.clock.now_ms(),
         )
         return answer({"key": secret, **key_body(record)}, 201)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,7 +15,7 @@ from gateway.domain.lifecycle import Action
 from gateway.domain.run import Run
 from gateway.edge import query as q
 from gateway.edge.body import read_json
-from gateway.errors import BadRequest, InvalidBody, NotFound
+from gateway.errors import BadRequest, InvalidBody
 from gateway.service.actors import Caller
 from gateway.service.listing import Filters, RunPage
 from gateway.service.runs import NewRun
@@ -166,15 +167,11 @@ class RunRoutes:
         caller = await self._native.callers.authenticate(request, access.ADMIN)
         body = await self._native.body(request, Purge)
         run_id = run_id_of(request)
-        try:
-            run = await self._native.runs.purge(
-                caller, run_id, through_seq=body.through_seq, keep_record=body.keep_record
-            )
-        except NotFound:
-            if caller.idempotency_key is None:
-                raise
-            # Repeated under its key: it is gone, as asked.
-            run = None
+        asked = {"run_id": run_id, **msgspec.to_builtins(body)}
+        if await self._native.once.settled(caller, "purge", asked) == "gone":
+            return answer({"id": run_id, "purged": True})
+        run = await self._native.runs.purge(caller, run_id, through_seq=body.through_seq, keep_record=body.keep_record)
+        await self._native.once.settle(caller, "purge", asked, "gone" if run is None else "trimmed")
         return answer({"id": run_id, "purged": True}) if run is None else answer_run(run)
 
     def _page_only(self, request: Request) -> tuple[Position | None, int]:
