@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Iterator
 
+import msgspec
 import pytest
 from rich.console import Console
 
-from gateway.client import Event, Gap, Reset, Snapshot, StreamItem
+from gateway.client import Client, Event, Gap, Reset, Run, Snapshot, StreamItem
 from gateway.commands.tail.text import compact, duration, printable
 from gateway.commands.tail.view import View
+from tests.client.serving import Gateway, run_gateway
 
 
 def event(type: str, data: object, **envelope: str) -> Event:
@@ -123,3 +129,154 @@ def test_values_are_cut_to_a_line() -> None:
         "",
         "",
     ]
+
+
+pytestmark = pytest.mark.anyio
+
+DEADLINE_S = 30.0
+COMPLETED = {"type": "run.completed", "data": {"output": "fine"}}
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Return asyncio on uvloop."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Return a running gateway."""
+    with run_gateway(tmp_path_factory.mktemp("gateway") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+async def client(gateway: Gateway) -> AsyncIterator[Client]:
+    """Return a client of the gateway."""
+    async with gateway.client() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def run(client: Client) -> Run:
+    """Return a run that has said one line."""
+    run = await client.runs.create("teller", title="A tale")
+    await client.runs.append(run.id, [line("once")])
+    return run
+
+
+def line(message: str) -> dict[str, object]:
+    """Return a log event to append."""
+    return {"type": "log", "data": {"level": "info", "message": message}}
+
+
+async def start(gateway: Gateway, *arguments: str) -> asyncio.subprocess.Process:
+    """Start a command of the gateway, with pipes for its output."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", *arguments), env=gateway.environment, stdout=PIPE, stderr=PIPE
+    )
+
+
+async def finish(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
+    """Return a command's exit code and what it wrote to its two outputs."""
+    async with asyncio.timeout(DEADLINE_S):
+        stdout, stderr = await process.communicate()
+    return process.returncode, stdout.decode(), stderr.decode()
+
+
+async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
+    """Return what a command writes up to a line that contains `text`."""
+    assert process.stdout is not None
+    seen = ""
+    async with asyncio.timeout(DEADLINE_S):
+        while text not in seen:
+            chunk = (await process.stdout.readline()).decode()
+            assert chunk, f"{text!r} never came: {seen}"
+            seen += chunk
+    return seen
+
+
+async def test_a_run_is_shown_as_it_happens(gateway: Gateway, client: Client, run: Run) -> None:
+    """Lines come while the run goes on, and its completion is exit code 0."""
+    process = await start(gateway, "tail", run.id)
+    await read_until(process, "once")
+    await client.runs.append(run.id, [line("upon"), COMPLETED])
+    code, rest, _ = await finish(process)
+    assert code == 0
+    assert [part[10:] for part in rest.splitlines()] == ["upon", "● completed  fine"]
+
+
+async def test_a_tail_outlives_its_gateway(gateway: Gateway, client: Client, run: Run) -> None:
+    """A restart of the gateway shows neither as a loss nor as a repetition."""
+    process = await start(gateway, "tail", "--json", run.id)
+    seen = await read_until(process, "once")
+    await asyncio.to_thread(gateway.stop)
+    await asyncio.to_thread(gateway.start)
+    await client.runs.append(run.id, [line("upon"), COMPLETED])
+    code, rest, _ = await finish(process)
+    events = [msgspec.json.decode(text) for text in (seen + rest).splitlines()]
+    assert [event["seq"] for event in events] == list(range(1, 7))
+    assert code == 0
+
+
+async def test_json_lines_can_be_resumed(gateway: Gateway, client: Client, run: Run) -> None:
+    """Each line has the cursor to go on after it; a run that did not complete is exit code 1."""
+    await client.runs.append(run.id, [line("upon"), line("a time")])
+    await client.runs.cancel(run.id, force=True)
+    code, out, _ = await finish(await start(gateway, "tail", "--json", "--types", "log", run.id))
+    events = [msgspec.json.decode(text) for text in out.splitlines()]
+    assert code == 1
+    assert [event["data"]["message"] for event in events] == ["once", "upon", "a time"]
+    resumed = ("tail", "--json", "--no-follow", "--after", events[1]["cursor"], run.id)
+    _, out, _ = await finish(await start(gateway, *resumed))
+    assert [msgspec.json.decode(text)["type"] for text in out.splitlines()] == ["log", "run.cancelled"]
+
+
+async def test_a_snapshot_of_the_log_does_not_wait(gateway: Gateway, run: Run) -> None:
+    """With --no-follow a run that goes on is exit code 0."""
+    code, out, _ = await finish(await start(gateway, "tail", "--no-follow", run.id))
+    assert (code, out.splitlines()[-1][10:]) == (0, "once")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("tail", "0" * 26), 3),
+        (("tail",), 2),
+        (("tail", "--key", "gwk_wrong", "0" * 26), 3),
+        (("runs", "show", "0" * 26), 3),
+        (("runs", "--url", "nonsense"), 2),
+    ],
+)
+async def test_refusals_are_said_and_counted(gateway: Gateway, arguments: tuple[str, ...], code: int) -> None:
+    """A refusal is one line on stderr and its own exit code."""
+    returncode, out, err = await finish(await start(gateway, *arguments))
+    assert (returncode, out) == (code, "")
+    assert "Traceback" not in err
+    assert err
+
+
+async def test_runs_are_found_and_steered(gateway: Gateway, client: Client, run: Run) -> None:
+    """The same command lists, shows, pauses, resumes, answers and cancels."""
+    await client.runs.append(
+        run.id, [{"type": "run.waiting_for_input", "data": {"prompt": "Which?", "request_id": "q1"}}]
+    )
+    listed = await finish(await start(gateway, "runs", "--agent", "teller", "--limit", "1", "--json"))
+    assert msgspec.json.decode(listed[1])["id"] == run.id
+    assert run.id in (await finish(await start(gateway, "runs")))[1]
+    assert "Which?" in (await finish(await start(gateway, "runs", "show", run.id)))[1]
+    for arguments, status in (
+        (("pause",), "paused"),
+        (("resume",), "waiting_for_input"),
+        (("cancel", "--force", "--reason", "enough"), "cancelled"),
+    ):
+        verb, *options = arguments
+        if verb == "cancel":
+            code, out, _ = await finish(await start(gateway, "runs", "answer", "--json", run.id, '{"n": 1}'))
+            assert (code, "q1" in out) == (0, True)
+        code, out, _ = await finish(await start(gateway, "runs", verb, *options, run.id))
+        assert (code, out) == (0, f"{run.id} is {status}\n")
+    answers = [
+        item.data async for item in client.runs.log(run.id, types=["run.input_received"]) if isinstance(item, Event)
+    ]
+    assert [answer["content"] for answer in answers] == [{"n": 1}]

@@ -8,6 +8,7 @@ import signal
 import time
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 PIPE_BYTES = 64 * 1024
 GROUP_POLL_S = 0.05
@@ -153,8 +154,8 @@ class _Protocol(SubprocessStreamProtocol):
         self._process_transport: asyncio.SubprocessTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.SubprocessTransport)
-        self._process_transport = transport
+        # Not checked: uvloop's transports have the methods, but not the class.
+        self._process_transport = cast(asyncio.SubprocessTransport, transport)
         super().connection_made(transport)
 
     def process_exited(self) -> None:

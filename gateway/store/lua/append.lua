@@ -69,9 +69,10 @@ end
 if permitted ~= 'absent' then
   if ARGV[7] ~= '' and tonumber(ARGV[7]) ~= attempt then return {'FENCED', attempt} end
   if ARGV[14] == '1' and lease and lease ~= '' and lease ~= ARGV[8] then return {'FENCED', attempt} end
+  -- Before the status: whoever decided on an older record has to decide anew, not to be refused.
+  if ARGV[5] ~= '' and tonumber(ARGV[5]) ~= rev then return {'REVISION', rev} end
   if not string.find(permitted, ',' .. status .. ',', 1, true) then return {'STATUS', status} end
   if ARGV[4] == '1' and held ~= '1' then return {'STATUS', status} end
-  if ARGV[5] ~= '' and tonumber(ARGV[5]) ~= rev then return {'REVISION', rev} end
 end
 if ARGV[6] ~= '' and tonumber(ARGV[6]) ~= head then return {'SEQ', head} end
 
