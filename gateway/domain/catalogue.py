@@ -256,10 +256,7 @@ def _locate(message: str, path: str) -> tuple[str, str]:
 
 def _name_nearest(event_type: str) -> UnknownEventType:
     shown = event_type[:MAX_TYPE_CHARS]
-    if shown.startswith("custom"):
-        nearest = "custom.*"
-    else:
-        nearest = get_close_matches(shown, CATALOGUE, n=1, cutoff=0.0)[0]
+    nearest = "custom.*" if shown.startswith("custom") else get_close_matches(shown, CATALOGUE, n=1, cutoff=0.0)[0]
     return UnknownEventType(
         f"type: unknown event type {shown!r}; the nearest known one is {nearest!r}. "
         f"Types of your own are named custom.<name>, of a-z 0-9 _ . -, at most {MAX_TYPE_CHARS} characters",

@@ -67,7 +67,7 @@ def decode_json(raw: bytes, kind: type[T]) -> T:
             # msgspec only skips over a Raw: its UTF-8 and its numbers' range would go unseen.
             msgspec.json.decode(raw or b"{}")
         value: T = _decoder(shape).decode(raw or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise explain_undecodable(error) from None
     return value
 
@@ -79,8 +79,6 @@ def explain_undecodable(error: Exception) -> GatewayError:
         found = _PATH.search(message)
         path = found[1] if found else "$"
         return InvalidBody(f"{_PATH.sub('', message)[:DETAIL_CHARS]}, at {path[:DETAIL_CHARS]}.", path=path)
-    if isinstance(error, RecursionError):
-        return _too_deep()
     if isinstance(error, UnicodeDecodeError):
         return BadRequest("The JSON is not valid UTF-8.")
     return BadRequest(f"This is not JSON: {str(error)[:DETAIL_CHARS]}.")
@@ -98,7 +96,8 @@ def check_nesting(raw: bytes) -> None:
     bare = raw.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in raw else raw
     brackets = b"".join(bare.split(b'"')[::2]).translate(_STEPS, _NOT_BRACKETS)
     if max(accumulate(array("b", brackets)), default=0) > NESTING_LEVELS:
-        raise _too_deep()
+        detail = f"The JSON is nested deeper than {NESTING_LEVELS} levels."
+        raise BadRequest(detail, limit_levels=NESTING_LEVELS)
 
 
 async def read_lines(
@@ -166,10 +165,6 @@ def _check_headers(request: Request, limit_bytes: int | None) -> None:
 
 def _too_large(what: str, limit_bytes: int) -> TooLarge:
     return TooLarge(f"{what} is over {limit_bytes:,} bytes.", limit_bytes=limit_bytes)
-
-
-def _too_deep() -> BadRequest:
-    return BadRequest(f"The JSON is nested deeper than {NESTING_LEVELS} levels.", limit_levels=NESTING_LEVELS)
 
 
 @cache

@@ -1,8 +1,8 @@
-"""Frames of SSE and WebSocket, as the ASGI messages that carry them."""
+"""Frames of SSE, as the ASGI messages that carry them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -37,18 +37,3 @@ def sse_control(name: str, facts: object, *, event_id: str | None = None, retry_
 def sse_retry(retry_ms: int) -> Message:
     """Return the frame that tells a browser how long to wait before it reconnects."""
     return sse_body(b"retry: %d\n\n" % retry_ms)
-
-
-def ws_text(text: str) -> Message:
-    """Return the message that carries one WebSocket text frame."""
-    return {"type": "websocket.send", "text": text}
-
-
-def ws_json(value: object) -> Message:
-    """Return a WebSocket frame of a JSON value."""
-    return ws_text(_encode(value).decode())
-
-
-def ws_events(head: str, events: Sequence[tuple[str, bytes]]) -> list[Message]:
-    """Return a frame for each (cursor, event) pair: `{`, `head`, the cursor, the event."""
-    return [ws_text(f'{{{head},"cursor":"{cursor}","event":{line.decode()}}}') for cursor, line in events]

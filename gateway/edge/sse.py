@@ -6,7 +6,6 @@ whoever has events steps `send` itself. Headers and media type are sse-starlette
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.edge.server import FLUSH_S, drop
+from gateway.edge.server import drop
 
 HEADERS = {
     "Content-Type": "text/event-stream",
@@ -44,7 +43,7 @@ class EventStream(EventSourceResponse):
             self._connect(_discard, _nobody)()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        leave = self._connect(scope["extensions"].get("gateway.send", send), hang_up_of(scope))
+        leave = self._connect(scope["extensions"].get("gateway.send", send), scope["extensions"]["gateway.drop"])
         try:
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -58,17 +57,6 @@ async def _discard(_message: dict[str, Any]) -> None:
 
 def _nobody() -> None:
     """Hang up on nobody."""
-
-
-def hang_up_of(scope: Scope) -> Callable[[], None]:
-    """Return what ends the connection of `scope` after what was written, or soon if the peer does not take that."""
-    close, abort = scope["extensions"]["gateway.drop"], scope["extensions"]["gateway.abort"]
-
-    def hang_up() -> None:
-        close()
-        asyncio.get_running_loop().call_later(FLUSH_S, abort)
-
-    return hang_up
 
 
 class Dropped(Response):

@@ -6,7 +6,6 @@ import asyncio
 import hmac
 import secrets
 import time
-from base64 import urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
@@ -38,7 +37,7 @@ class AccessStore(Protocol):
     """Where keys are kept, by digest. Every method may raise StoreUnavailable."""
 
     async def put_key(self, digest: str, record_json: bytes) -> None:
-        """Keep the record of a new key."""
+        """Keep the record of a new key; one that is there stays as it is."""
 
     async def get_key(self, digest: str) -> bytes | None:
         """Return the record of one key."""
@@ -103,7 +102,7 @@ class Access:
         """Make a key and return it, for the only time, with its record; its principal is itself by default.
 
         Args:
-            key_id: Of `new_key_id`, settled on before, so that a request that comes again makes the same key.
+            key_id: Of `new_key_id`, settled on before, so that a request that comes again finds its key.
 
         Raises:
             InvalidBody: an unknown scope, or a tenant's name out of bounds.
@@ -111,9 +110,6 @@ class Access:
         access.check_scopes(scopes)
         access.check_tenant(tenant)
         key = KEY_PREFIX + secrets.token_urlsafe(32)
-        if key_id is not None:
-            secret = await self._store.secret()
-            key = KEY_PREFIX + urlsafe_b64encode(hmac.digest(secret, b"key " + key_id.encode(), sha256)).decode()[:43]
         key_id = key_id or new_key_id()
         record = KeyRecord(
             id=key_id,
@@ -136,6 +132,10 @@ class Access:
         mine = [record for record in records if tenant in (None, record.tenant)]
         return sorted(mine, key=lambda record: (record.created_at_ms, record.id))
 
+    async def find_key(self, tenant: str | None, key_id: str) -> KeyRecord | None:
+        """Return the record of a key of this tenant (None: of any), None when there is none of that id."""
+        return next((record for record in await self.list_keys(tenant) if record.id == key_id), None)
+
     async def count_keys(self) -> int:
         """Return how many keys work; the development key does not count."""
         return sum(record.revoked_at_ms is None for record in await self.list_keys(None))
@@ -146,7 +146,7 @@ class Access:
         Raises:
             NotFound: the tenant has no such key.
         """
-        record = next((record for record in await self.list_keys(tenant) if record.id == key_id), None)
+        record = await self.find_key(tenant, key_id)
         if record is None:
             raise NotFound(f"There is no key {key_id}.", key_id=key_id)
         if record.revoked_at_ms is None:
@@ -195,12 +195,6 @@ class Access:
         except StoreUnavailable:
             return True
         return True
-
-    def forget(self, key_id: str) -> None:
-        """Have a key read again at its next use: something hinted at a change."""
-        digest = self._digests.get(key_id, "")
-        if (seen := self._known.get(digest)) is not None:
-            self._known[digest] = _Seen(seen.record, float("-inf"))
 
     def hear(self, hint: bytes) -> None:
         """Take the store's hint that the key of this digest has changed."""

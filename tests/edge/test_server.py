@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.edge.server import HttpProtocol, drop
 from tests.edge.serving import request_bytes, serve
+from tests.support.running import wait_until
 
 GET = b"GET / HTTP/1.1\r\nhost: gateway\r\n\r\n"
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -40,32 +42,42 @@ async def test_a_drop_within_an_answer_delivers_what_was_written_and_no_end(
         await send({"type": "http.response.body", "body": b"one\n", "more_body": True})
         await drop(scope, receive)
 
-    received = b""
-    async with serve(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-        async with client.stream("GET", "/") as response:
-            with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
-                async for part in response.aiter_bytes():
-                    received += part
-    assert received == b"one\n"
+    received: list[bytes] = []
+
+    async def read_stream(port: int) -> None:
+        async with httpx.AsyncClient() as client, client.stream("GET", f"http://127.0.0.1:{port}") as response:
+            async for part in response.aiter_bytes():
+                received.append(part)  # noqa: PERF401  # a comprehension would lose what came before the error
+
+    async with serve(app) as port:
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+            await read_stream(port)
+    assert received == [b"one\n"]
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_a_drop_does_not_wait_for_a_peer_that_does_not_read() -> None:
     """A peer that takes no more bytes is cut off once it had its time."""
-    ended = asyncio.Event()
+    sent_bytes = 32 * 1024 * 1024
+    connections: list[HttpProtocol] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
-        await send({"type": "http.response.body", "body": bytes(32 * 1024 * 1024), "more_body": True})
+        connections.append(send.__self__.on_response.__self__)  # type: ignore[attr-defined]
+        await send({"type": "http.response.body", "body": bytes(sent_bytes), "more_body": True})
         await drop(scope, receive, flush_s=0.05)
-        ended.set()
+        await send({"type": "http.response.body", "body": b"into the void", "more_body": True})
 
     async with serve(app) as port:
-        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         writer.write(GET)
-        async with asyncio.timeout(5):
-            await ended.wait()
+        await wait_until(lambda: bool(connections) and connections[0] not in connections[0].connections)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while part := await reader.read(65_536):
+                received += len(part)
         writer.close()
+    assert received < sent_bytes
 
 
 async def test_bytes_that_are_not_http_get_a_problem() -> None:
@@ -134,7 +146,7 @@ async def test_requests_pile_up_behind_a_stream_only_so_far() -> None:
             pass
 
     async with serve(app) as port:
-        assert (await request_bytes(port, GET * 100)).count(b"HTTP/1.1") == 1
+        assert (await request_bytes(port, GET * 100)).count(b"HTTP/1.1") <= 1
 
 
 async def test_requests_that_keep_their_connection_are_answered_one_after_another() -> None:
@@ -158,7 +170,7 @@ async def test_a_vanished_peer_is_noticed() -> None:
     options: dict[str, int] = {}
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        transport = scope["extensions"]["gateway.drop"].__self__
+        transport = scope["extensions"]["gateway.abort"].__self__
         sock = transport.get_extra_info("socket")
         for name in ("TCP_NODELAY", "TCP_USER_TIMEOUT", "TCP_KEEPIDLE"):
             options[name] = sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))

@@ -71,7 +71,12 @@ class AccessRoutes:
         access.require_delegation(caller.grant, tenant, agents)
         named = body.principal
         principal = None if named is None else Principal(id=named.id, name=named.name, email=named.email)
-        key_id = await self._native.once.settle(caller, "key", msgspec.to_builtins(body), new_key_id())
+        mine = new_key_id()
+        key_id = await self._native.once.settle(caller, "key", msgspec.to_builtins(body), mine)
+        known = None if key_id == mine else await self._native.access.find_key(tenant, key_id)
+        if known is not None:
+            # Asked for again: the key was shown once, and nothing that is kept could show it again.
+            return answer({"key": None, **key_body(known)})
         secret, record = await self._native.access.create_key(
             tenant=tenant,
             name=body.name,
@@ -96,8 +101,11 @@ class AccessRoutes:
     async def revoke_key(self, request: Request) -> Response:
         """`DELETE /v1/keys/{id}`: end a key and every stream and ticket that came of it."""
         caller = await self._native.callers.authenticate(request, access.ADMIN)
-        access.require_administration(caller.grant, caller.tenant)
+        query = q.parse_query(request.scope["query_string"])
+        q.refuse_unknown(query, ("tenant",))
+        tenant = q.read_text(query, "tenant") or caller.tenant
+        access.require_administration(caller.grant, tenant)
         record = await self._native.access.revoke_key(
-            caller.tenant, request.path_params["key_id"], now_ms=self._native.clock.now_ms()
+            tenant, request.path_params["key_id"], now_ms=self._native.clock.now_ms()
         )
         return answer(key_body(record))
