@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from gateway import telemetry
@@ -20,34 +20,50 @@ logger = logging.getLogger(__name__)
 
 IDLE_CHANNEL_S = 5.0
 SWEEP_BATCH = 500
+RESTART_S = 0.2
 
 
 class _Followed:
-    __slots__ = ("channel", "ready", "users")
+    __slots__ = ("channel", "forgetting", "ready", "users")
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.users = 0
         self.ready: asyncio.Future[None] | None = None
+        self.forgetting: asyncio.TimerHandle | None = None
 
 
 class Hub:
     """Channels by log, pushes to their readers, keep-alives to their connections.
 
     `run` owns every task; nothing works before it is entered.
+
+    Args:
+        keepalive_s: Silence after which a connection gets a sign of life.
+        sweep_s: Silence after which a log is compared with its channel.
+        idle_s: How long a channel is kept that nobody reads.
     """
 
     def __init__(
-        self, tail: Tail, reader: LogReader, limits: ChannelLimits, *, keepalive_s: float, sweep_s: float
+        self,
+        tail: Tail,
+        reader: LogReader,
+        limits: ChannelLimits,
+        *,
+        keepalive_s: float,
+        sweep_s: float,
+        idle_s: float = IDLE_CHANNEL_S,
     ) -> None:
         self._tail = tail
         self._reader = reader
         self._limits = limits
         self._keepalive_s = keepalive_s
         self._sweep_s = sweep_s
+        self._idle_s = idle_s
         self._followed: dict[str, _Followed] = {}
         self._dirty: dict[Channel, None] = {}
         self._dirty_event = asyncio.Event()
+        self._compare_event = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self.outlets: set[Outlet] = set()
         tail.on_restored = self._check_all
@@ -61,9 +77,13 @@ class Hub:
     async def run(self) -> None:
         """Push, sweep and keep alive; for ever."""
         async with asyncio.TaskGroup() as self._tasks:
-            self.spawn(self._flush())
-            self.spawn(self._sweep())
-            self.spawn(self._keep_alive())
+            self.spawn(_for_ever(self._flush))
+            self.spawn(_for_ever(self._sweep))
+            self.spawn(_for_ever(self._keep_alive))
+
+    async def wait_store(self) -> None:
+        """Wait until the store may answer again, for a bounded time."""
+        await self._tail.wait_store()
 
     @asynccontextmanager
     async def follow(self, name: LogName) -> AsyncIterator[Channel]:
@@ -85,6 +105,8 @@ class Hub:
         if followed is None or followed.channel.gone:
             followed = self._followed[name.channel] = _Followed(self._new_channel(name))
         followed.users += 1
+        if followed.forgetting is not None:
+            followed.forgetting.cancel()
         try:
             await self._make_ready(followed)
         except BaseException:
@@ -101,7 +123,7 @@ class Hub:
     def _leave(self, followed: _Followed) -> None:
         followed.users -= 1
         if followed.users == 0:
-            asyncio.get_running_loop().call_later(IDLE_CHANNEL_S, self._forget, followed)
+            followed.forgetting = asyncio.get_running_loop().call_later(self._idle_s, self._forget, followed)
 
     def _forget(self, followed: _Followed) -> None:
         name = followed.channel.name.channel
@@ -166,38 +188,49 @@ class Hub:
     def _check_all(self) -> None:
         """What was published while the connection was away is lost: compare everything with its log."""
         for followed in self._followed.values():
-            followed.channel.heard_s = 0.0
-        if self._tasks is not None:
-            self.spawn(self._compare())
+            followed.channel.agreed_s = float("-inf")
+        self._compare_event.set()
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(self._sweep_s)
-            await self._compare()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._sweep_s):
+                    await self._compare_event.wait()
+            self._compare_event.clear()
+            try:
+                await self._compare()
+            except StoreUnavailable:
+                await self._tail.wait_store()
+                self._compare_event.set()
 
     async def _compare(self) -> None:
         """Compare the heads of logs that were silent with their channels."""
         silent_since = time.monotonic() - self._sweep_s
-        silent = [f.channel for f in self._followed.values() if f.channel.heard_s <= silent_since]
+        channels = [followed.channel for followed in self._followed.values()]
+        silent = [channel for channel in channels if channel.primed and channel.agreed_s <= silent_since]
         for start in range(0, len(silent), SWEEP_BATCH):
             batch = silent[start : start + SWEEP_BATCH]
-            try:
-                heads = await self._reader.heads([channel.name for channel in batch])
-            except StoreUnavailable:
-                await self._tail.wait_store()
-                return self.spawn(self._compare())
+            heads = await self._reader.heads([channel.name for channel in batch])
             for channel, head in zip(batch, heads, strict=True):
                 if channel.differs(head):
-                    channel.request_check()
-        return None
+                    channel.repair.request()
 
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(min(1.0, self._keepalive_s / 4))
-            quiet_since = time.monotonic() - self._keepalive_s
+            quiet_since_s = time.monotonic() - self._keepalive_s
             for outlet in list(self.outlets):
-                if outlet.sent_s <= quiet_since and not outlet.busy:
-                    outlet.offer(outlet.ping)
+                outlet.keep_alive(quiet_since_s)
+
+
+async def _for_ever(loop: Callable[[], Awaitable[None]]) -> None:
+    """Run one of the hub's loops; a failure in a pass of it is logged, and the next pass comes."""
+    while True:
+        try:
+            await loop()
+        except Exception:
+            logger.exception("a loop of the hub failed; it goes on")
+        await asyncio.sleep(RESTART_S)
 
 
 async def _contained(coro: Coroutine[Any, Any, None]) -> None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+FAREWELL_S = 0.5
+"""How long a connection that is busy may take until it has been told why it is closed."""
+
 Message = dict[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
@@ -53,6 +56,8 @@ class Outlet:
         ping: The keep-alive messages.
         finish: The messages that end the connection cleanly when the last reader ended; empty keeps it open.
         farewell: The messages that say why the connection is about to be hung up.
+        on_leave: Told of each reader whose log has ended or is gone. A connection that has this outlives them; of
+            any other, a reader whose log is gone is the end.
         grant: Whatever the access rules need to know of who listens; the hub does not look into it.
     """
 
@@ -66,6 +71,7 @@ class Outlet:
         ping: Sequence[Message] = (),
         finish: Sequence[Message] = (),
         farewell: Callable[[str], Sequence[Message]] = lambda _reason: (),
+        on_leave: Callable[[Reader], None] | None = None,
         grant: Any = None,
     ) -> None:
         self._send = send
@@ -73,8 +79,9 @@ class Outlet:
         self._hang_up = hang_up
         self._finish = finish
         self._postponed: list[Message] = []
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._on_leave = on_leave
+        self._drained = asyncio.Event()
+        self._drained.set()
         self.ping = ping
         self.farewell = farewell
         self.transport = transport
@@ -83,13 +90,19 @@ class Outlet:
         self.busy = False
         self.closed = False
         self.sent_s = time.monotonic()
+        self._ping_due = False
+        self._leaving: str | None = None
+        self._finished = False
 
     def add(self, reader: Reader) -> None:
         """Bring the reader to its log's head and keep it there."""
         if not self.closed:
             self.readers.append(reader)
             reader.attach()
-            self.wake()
+            if reader.channel.gone:
+                self.lose_log(reader)
+            else:
+                self.wake()
 
     def remove(self, reader: Reader) -> None:
         """Drop a reader; its channel no longer pushes to it."""
@@ -117,7 +130,7 @@ class Outlet:
     def say(self, messages: Sequence[Message]) -> None:
         """Send messages that belong to no reader, in order with everything else."""
         if self.busy:
-            self._postponed.extend(messages)
+            self._postpone(messages)
         else:
             self.offer(messages)
 
@@ -126,9 +139,23 @@ class Outlet:
         if not self.busy and not self.closed:
             self._occupy(self._catch_up())
 
+    def keep_alive(self, quiet_since_s: float) -> None:
+        """Send a sign of life if nothing was sent since then; once what is under way allows."""
+        if self.sent_s <= quiet_since_s:
+            self._ping_due = self.busy
+            if not self.busy:
+                self.offer(self.ping)
+
+    def dismiss(self, reason: str) -> None:
+        """Say why, then hang up. A connection that takes nothing is hung up unsaid after `FAREWELL_S`."""
+        if self._leaving is None and not self.closed:
+            self._leaving = reason
+            self.wake()
+            asyncio.get_running_loop().call_later(FAREWELL_S, self._leave_at_once, reason)
+
     async def drained(self) -> None:
-        """Wait until the connection took everything that was said; for who must not say more before."""
-        await self._idle.wait()
+        """Wait until nothing that was said waits behind the readers; for who must not say more before."""
+        await self._drained.wait()
 
     def close(self, farewell: Sequence[Message] = (), *, hang_up: bool = False) -> None:
         """Stop sending. A farewell reaches only a connection that takes it at once; hanging up reaches any."""
@@ -137,65 +164,115 @@ class Outlet:
         if farewell and not self.busy:
             self.offer(farewell)
         self.closed = True
-        self._idle.set()
+        self._drained.set()
         for reader in self.readers:
             reader.detach()
         self.readers.clear()
         if hang_up:
             self._hang_up()
 
+    def lose_log(self, reader: Reader) -> None:
+        """Send a reader away whose log does not exist any more."""
+        if self._on_leave is None:
+            self.dismiss("run_gone")
+        else:
+            self.remove(reader)
+            self.say(reader.encoder.control("stream.closed", {"reason": "run_gone", "resume_after": None}))
+            self._on_leave(reader)
+
     def _occupy(self, work: Coroutine[Any, Any, None]) -> None:
         self.busy = True
-        self._idle.clear()
         self._spawn(work)
 
     def _lose(self, error: Exception) -> None:
         logger.debug("connection lost while sending: %r", error)
-        self.close()
+        self.close(hang_up=True)
 
     async def _finish_sending(self, coro: Any, waits_for: Any, rest: Sequence[Message]) -> None:
         telemetry.READERS_LAGGING.inc()
         try:
             await _resume(coro, waits_for)
-            await self._send_all(rest)
         except Exception as error:
             self._lose(error)
-            return
         finally:
             telemetry.READERS_LAGGING.dec()
+        await self._send_all(rest)
         await self._catch_up()
 
     async def _catch_up(self) -> None:
         """Bring every reader to its head; busy ends in the same step in which all of them are there."""
         try:
             while not self.closed:
-                messages, self._postponed = self._postponed, []
-                await self._send_all(messages)
+                await self._send_postponed()
+                if self._finished:
+                    return self.close()
+                if self._leaving is not None:
+                    return await self._leave(self._leaving)
                 behind = [reader for reader in self.readers if not reader.settled]
-                if not behind and not self._postponed:
+                if not behind:
                     self.busy = False
-                    self._idle.set()
-                    return
+                    return None
                 for reader in behind:
-                    await self._send_all(await reader.next_messages())
-                    if reader.at_end:
-                        self._end(reader)
+                    # Not after all readers: an answer would wait for as many chunks as there are.
+                    await self._send_postponed()
+                    await self._move_on(reader)
         except GatewayError as error:
             logger.info("stream closed: %s", error.detail)
             self.close(hang_up=True)
-        except Exception as error:
-            self._lose(error)
+        except Exception:
+            logger.exception("a stream failed")
+            self.close(hang_up=True)
+
+    def _leave_at_once(self, reason: str) -> None:
+        if not self.closed:
+            self.close(self.farewell(reason), hang_up=True)
+
+    async def _leave(self, reason: str) -> None:
+        """Say why the connection ends, after what would make its position wrong if it were left out."""
+        for reader in list(self.readers):
+            await self._send_all(reader.notes())
+        await self._send_all(self.farewell(reason))
+        self.close(hang_up=True)
+
+    async def _move_on(self, reader: Reader) -> None:
+        """Send a reader's next chunk, unless it was removed meanwhile: nothing follows what was said of that."""
+        if reader not in self.readers:
+            return
+        messages = await reader.next_messages()
+        if reader in self.readers:
+            await self._send_all(messages)
+        if reader in self.readers and reader.at_end:
+            self._end(reader)
 
     def _end(self, reader: Reader) -> None:
         self.remove(reader)
-        self._postponed.extend(reader.end_messages())
+        self._postpone(reader.end_messages())
         if self._finish and not self.readers:
-            self._postponed.extend(self._finish)
+            self._postpone(self._finish)
+            self._finished = True
+        if self._on_leave is not None:
+            self._on_leave(reader)
+
+    def _postpone(self, messages: Sequence[Message]) -> None:
+        self._postponed.extend(messages)
+        self._drained.clear()
+
+    async def _send_postponed(self) -> None:
+        """Send what was said; in the step after it none of that is left."""
+        while self._postponed and not self.closed:
+            messages, self._postponed = self._postponed, []
+            await self._send_all(messages)
+        if self._ping_due:
+            self._ping_due = False
+            await self._send_all(self.ping)
+        self._drained.set()
 
     async def _send_all(self, messages: Sequence[Message]) -> None:
-        if messages:
-            self.sent_s = time.monotonic()
         for message in messages:
             if self.closed:
                 return
-            await self._send(message)
+            self.sent_s = time.monotonic()
+            try:
+                await self._send(message)
+            except Exception as error:
+                self._lose(error)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway import telemetry
 from gateway.domain.cursor import Cursor
-from gateway.domain.resume import Verdict, judge, start_over
+from gateway.domain.resume import Gap, Verdict, judge, start_over
 from gateway.errors import NotFound, StoreUnavailable
 from gateway.hub.outlet import Message, Outlet
-from gateway.store.log import Entry
+from gateway.store.log import Entry, LogHead
 
 if TYPE_CHECKING:
     from gateway.hub.channel import Channel
@@ -34,7 +34,12 @@ class Encoder(Protocol):
 
 
 class Reader:
-    """A place in a channel's log, moved on by the channel's pushes or by its outlet's catching up."""
+    """A place in a channel's log, moved on by the channel's pushes or by its outlet's catching up.
+
+    Args:
+        after: Where it stands, as the log was when it was last asked.
+        preface: What is said before anything else.
+    """
 
     def __init__(
         self,
@@ -50,8 +55,10 @@ class Reader:
         self.encoder = encoder
         self.seq = after.seq
         self.tag = after.tag
-        self._preface = list(preface)
-        self._epoch = 0
+        # Encoded when they are said: what an encoder says may move the place that it tells with the next event.
+        self._notes: list[Callable[[], Sequence[Message]]] = [lambda: preface] if preface else []
+        self._doubted = False
+        self._rollbacks = 0
 
     def attach(self) -> None:
         """Let the channel push."""
@@ -64,18 +71,27 @@ class Reader:
     @property
     def settled(self) -> bool:
         """Whether nothing is left to send for now."""
-        return not self._preface and self.seq == self.channel.ring.head_seq and not self.at_end
+        return self._at_head and not self.channel.ended
 
     @property
     def at_end(self) -> bool:
         """Whether the log has ended and the reader has all of it."""
-        return not self._preface and self.channel.ended and self.seq == self.channel.ring.head_seq
+        return self._at_head and self.channel.ended
+
+    @property
+    def _at_head(self) -> bool:
+        return not self._notes and not self._doubted and self.seq == self.channel.ring.head_seq
+
+    @property
+    def _in_ring(self) -> bool:
+        ring = self.channel.ring
+        return not self._notes and not self._doubted and self.seq < ring.head_seq and ring.covers(self.seq)
 
     def push(self) -> int:
         """Send what the ring has beyond this reader and return how many events that was; the outlet must be idle."""
-        channel, before = self.channel, self.seq
-        if not self._preface and self.seq < channel.ring.head_seq and channel.ring.covers(self.seq):
-            messages, self.seq, self.tag = channel.chunk(self.encoder, self.seq)
+        before = self.seq
+        if self._in_ring:
+            messages = self._take_chunk()
             if messages:
                 self.outlet.offer(messages)
         moved = self.seq - before
@@ -83,30 +99,41 @@ class Reader:
             self.outlet.wake()
         return moved
 
+    def _take_chunk(self) -> Sequence[Message]:
+        messages, self.seq, self.tag = self.channel.chunk(self.encoder, self.seq)
+        return messages
+
+    def notes(self) -> Sequence[Message]:
+        """Return what must be said before the next event."""
+        notes, self._notes = self._notes, []
+        return [message for note in notes for message in note()]
+
     async def next_messages(self) -> Sequence[Message]:
         """Return the next messages for a reader that is behind, from the ring or from the log."""
-        if self._preface:
-            preface, self._preface = self._preface, []
-            return preface
-        channel = self.channel
-        if channel.ring.covers(self.seq) and self.seq <= channel.ring.head_seq:
-            messages, self.seq, self.tag = channel.chunk(self.encoder, self.seq)
-            return messages
-        return await self._read_log()
-
-    async def _read_log(self) -> Sequence[Message]:
-        epoch = self._epoch
-        telemetry.CATCH_UP_READS.inc()
+        if self._notes:
+            return self.notes()
+        if self._in_ring and self._agrees():
+            return self._take_chunk()
+        if self._at_head:
+            return ()
         try:
-            head, entries = await self.channel.read_from(self.seq)
+            return await self._read_log()
         except StoreUnavailable:
             # The reader stays; it goes on when the store is back.
             await self.channel.wait_store()
-            return ()
         except NotFound:
             self.channel.mark_gone()
-            raise
-        if epoch != self._epoch:
+        return ()
+
+    def _agrees(self) -> bool:
+        """Whether the ring is of the same log as the reader; it may not have heard of a rollback yet."""
+        return self.tag is None or self.channel.ring.tag_at(self.seq) in (None, self.tag)
+
+    async def _read_log(self) -> Sequence[Message]:
+        rollbacks = self._rollbacks
+        telemetry.CATCH_UP_READS.inc()
+        head, entries = await self.channel.read_from(self.seq)
+        if rollbacks != self._rollbacks:
             return ()
         found = entries[0].tag if entries and entries[0].seq == self.seq else None
         verdict = judge(
@@ -117,14 +144,22 @@ class Reader:
             found_tag=found,
         )
         self.follow(verdict, head.seq)
-        if self._preface:
+        self._doubted = False
+        if self._notes:
+            if verdict.reset is not None:
+                self.channel.repair.request()
             return ()
         fresh = [entry for entry in entries if entry.seq > self.seq]
+        present = fresh[0].seq if fresh else head.seq + 1
+        if present > self.seq + 1:
+            # Entries between are gone, though the record knows of no trimming: told, never skipped in silence.
+            self.follow(Verdict(present - 1, gap=Gap(self.seq + 1, present)), head.seq)
+            return ()
         if fresh:
             self.seq, self.tag = fresh[-1].seq, fresh[-1].tag
             return self.encoder.encode(fresh)
         # The log has nothing for this reader; the channel may think otherwise.
-        await self.channel.check()
+        await self.channel.repair.check()
         return ()
 
     def follow(self, verdict: Verdict, head_seq: int) -> None:
@@ -132,21 +167,29 @@ class Reader:
         if verdict.reset is not None:
             telemetry.RESETS.labels(verdict.reset.reason).inc()
             facts = {"reason": verdict.reset.reason, "valid_through": verdict.reset.valid_through}
-            self._preface += self.encoder.control("stream.reset", {**facts, "head_seq": head_seq})
+            self._note("stream.reset", {**facts, "head_seq": head_seq})
+            self.tag = None
         if verdict.gap is not None:
-            facts = {"requested": verdict.gap.requested, "first_seq": verdict.gap.first_seq}
-            self._preface += self.encoder.control("stream.gap", facts)
+            self._note("stream.gap", {"requested": verdict.gap.requested, "first_seq": verdict.gap.first_seq})
         if verdict.after_seq != self.seq:
             self.seq, self.tag = verdict.after_seq, None
 
-    def roll_back(self, valid_through: int, tag: int | None, first_seq: int, head_seq: int) -> None:
-        """Void what the reader has beyond `valid_through`: the log lost it."""
-        if self.seq <= valid_through:
-            return
-        self._epoch += 1
-        self.follow(start_over("rolled_back", first_seq=first_seq, valid_through=valid_through), head_seq)
-        if self.seq == valid_through:
-            self.tag = tag
+    def _note(self, name: str, facts: dict[str, Any]) -> None:
+        self._notes.append(lambda: self.encoder.control(name, facts))
+
+    def roll_back(self, head: LogHead, oldest: int, valid_through: int) -> None:
+        """Void what the reader has beyond `valid_through`: the log lost it.
+
+        Args:
+            oldest: Of readers before this seq nothing is known; the log is asked.
+        """
+        self._rollbacks += 1
+        if self.seq < oldest:
+            self._doubted = self.seq > 0
+        elif self.seq > valid_through:
+            verdict = start_over("rolled_back", first_seq=head.first_seq, valid_through=valid_through)
+            self.follow(verdict, head.seq)
+            self.tag = self.channel.ring.tag_at(self.seq) if verdict.gap is None else None
 
     def end_messages(self) -> Sequence[Message]:
         """Return the frame that says the log has ended."""

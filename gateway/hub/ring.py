@@ -72,8 +72,9 @@ class Ring:
             known[self.head_seq] = self.head_tag
         return known
 
-    def cut_to(self, seq: int, tag: int) -> None:
-        """Forget everything after `seq`."""
+    def cut_to(self, seq: int) -> None:
+        """Forget everything after `seq`, which is held or the head."""
         while self._entries and self._entries[-1].seq > seq:
             self._bytes -= len(self._entries.pop().line)
-        self.head_seq, self.head_tag = seq, tag
+        if self._entries:
+            self.head_seq, self.head_tag = self._entries[-1].seq, self._entries[-1].tag

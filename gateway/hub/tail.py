@@ -79,7 +79,7 @@ class Tail:
                 self._missed = 0
             except (StoreUnavailable, TimeoutError):
                 self._missed += 1
-                if self._missed == MISSED_PROBES:
+                if self._missed % MISSED_PROBES == 0:
                     logger.warning("store notifications do not arrive; connecting anew")
                     await self._subscription.reset()
             await asyncio.sleep(self._probe_s)
