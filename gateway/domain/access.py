@@ -161,15 +161,33 @@ def narrow(
 
 
 def require_administration(grant: Grant, tenant: str) -> None:
-    """Let `grant` pass if it may manage the keys of `tenant`: its own, and any from the tenant `default`.
+    """Let `grant` pass if it may manage keys of `tenant`: its own, and any from the tenant `default`.
+
+    A grant for some agents stays in its tenant, and manages those keys only that `reaches_key` tells.
 
     Raises:
         Forbidden: it may not.
     """
     require(grant, ADMIN)
     require_tenant_wide(grant)
-    if tenant != grant.tenant and grant.tenant != DEFAULT_TENANT:
+    if tenant != grant.tenant and (grant.tenant != DEFAULT_TENANT or grant.agents is not None):
         raise Forbidden(f"This key administers the tenant {grant.tenant} only.")
+
+
+def reaches_key(grant: Grant, record: KeyRecord) -> bool:
+    """Return whether a key of a tenant that `grant` administers lies within its bounds: for no other agents."""
+    return _covers(grant, record.agents)
+
+
+def require_key(grant: Grant, record: KeyRecord | None, key_id: str) -> KeyRecord:
+    """Return the key's record if `grant` reaches it.
+
+    Raises:
+        NotFound: it does not; told exactly as if there were no such key.
+    """
+    if record is None or not reaches_key(grant, record):
+        raise NotFound(f"There is no key {key_id}.", key_id=key_id)
+    return record
 
 
 def require_delegation(grant: Grant, tenant: str, agents: frozenset[str] | None) -> None:
@@ -179,8 +197,12 @@ def require_delegation(grant: Grant, tenant: str, agents: frozenset[str] | None)
         Forbidden: it may not.
     """
     require_administration(grant, tenant)
-    if grant.agents is not None and (agents is None or not agents <= grant.agents):
-        raise Forbidden("A key cannot create one that reaches more agents.", agents=sorted(grant.agents))
+    if not _covers(grant, agents):
+        raise Forbidden("A key cannot create one that reaches more agents.", agents=sorted(grant.agents or ()))
+
+
+def _covers(grant: Grant, agents: frozenset[str] | None) -> bool:
+    return grant.agents is None or (agents is not None and agents <= grant.agents)
 
 
 def check_scopes(scopes: frozenset[str]) -> None:

@@ -7,11 +7,15 @@ from collections.abc import Iterable, Sequence
 from gateway.domain import decisions, questions
 from gateway.domain.draft import Draft
 from gateway.domain.events import STATE_TYPES, NewEvent
-from gateway.domain.lifecycle import HELD, Action, Status, illegal
+from gateway.domain.lifecycle import HELD, PERMITTED, Action, illegal
 from gateway.domain.run import Actor, Run
+from gateway.errors import GatewayError, InvalidBody, NoSuchQuestion, TooLarge
 
 FAST_STATUSES = HELD
 """Statuses in which events that change no state are appended without reading the run first."""
+
+STARTABLE = PERMITTED[Action.START]
+"""Statuses in which a writer's first append starts the run."""
 
 _TERMINAL_TYPES = {"run.completed", "run.failed", "run.cancelled"}
 
@@ -30,15 +34,26 @@ def append(run: Run, draft: Draft, events: Sequence[NewEvent], actor: Actor, req
     Returns:
         The index in the draft of the writer's own first event.
     """
-    if draft.status in (Status.QUEUED, Status.DEQUEUED) and events:
+    if draft.status in STARTABLE and events:
         decisions.start(run, draft)
     own = len(draft.events)
     if events and not draft.state.held:
-        raise illegal(Action.APPEND, draft.status)
-    for event, request_id in zip(events, request_ids, strict=True):
+        # Held while paused or cancelling, it could; so the present status is none of the permitted.
+        raise illegal(Action.APPEND, draft.status, STARTABLE | HELD - {draft.status})
+    for index, (event, request_id) in enumerate(zip(events, request_ids, strict=True)):
         draft.require(Action.APPEND)
-        _one(draft, event, actor, request_id)
+        try:
+            _one(draft, event, actor, request_id)
+        except (InvalidBody, TooLarge, NoSuchQuestion) as error:
+            raise place(error, index) from error.__cause__
     return own
+
+
+def place(error: GatewayError, index: int) -> GatewayError:
+    """Have the refusal of an event say which event of its batch it is."""
+    error.detail = f"events[{index}]: {error.detail}"
+    error.facts["index"] = index
+    return error
 
 
 def _one(draft: Draft, event: NewEvent, actor: Actor, request_id: str) -> None:

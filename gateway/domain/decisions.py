@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.domain.draft import Draft
 from gateway.domain.events import NewEvent, format_time
-from gateway.domain.lifecycle import Action, Status, require
+from gateway.domain.lifecycle import PERMITTED, Action, Status, require
 from gateway.domain.run import SYSTEM, Actor, Run, RunSpec
 from gateway.errors import InputRequired
 
@@ -114,7 +114,8 @@ def restart(run: Run, draft: Draft, actor: Actor, reason: str | None) -> None:
             "actor": actor,
             "reason": reason,
             "attempt": draft.state.attempt + 1,
-            "supersedes_from": run.marks.get("attempt", 1),
+            # An attempt that never started abandons nothing of its own, but what it was to write again.
+            "supersedes_from": draft.state.supersedes_from or run.marks.get("attempt", 1),
             "expires_at": _expires_at(run.spec, draft.at_ms),
         },
     )
@@ -137,18 +138,26 @@ def fall_due(run: Run, draft: Draft) -> None:
     state = draft.state
     if state.status is Status.DELAYED and _past(state.scheduled_ms, now_ms):
         due(run, draft)
-    elif state.status in (Status.QUEUED, Status.DELAYED) and _past(state.expires_ms, now_ms):
+    elif state.status in PERMITTED[Action.EXPIRE] and _past(state.expires_ms, now_ms):
         finish(draft, "run.expired", {"actor": SYSTEM, "reason": "no append within the start timeout"})
-    elif state.status is Status.CANCELLING and _past(state.cancel_deadline_ms, now_ms):
-        finish(draft, "run.cancelled", {"actor": SYSTEM, "reason": "the grace ended"})
-    elif state.held and spec.timeout_ms is not None and _past(run_ends_ms(run), now_ms):
+    elif state.status is Status.CANCELLING:
+        _cancel_due(run, draft)
+    elif state.status in PERMITTED[Action.TIME_OUT] and spec.timeout_ms and _past(run_ends_ms(run), now_ms):
         error = {"code": "run_timeout", "message": f"The run took longer than {spec.timeout_ms / 1000:g} s."}
         finish(draft, "run.timed_out", {"actor": SYSTEM, "error": error})
-    elif state.held and spec.heartbeat_ms is not None and _past(silent_ms(run), now_ms):
+    elif state.status in PERMITTED[Action.CRASH] and spec.heartbeat_ms and _past(silent_ms(run), now_ms):
         error = {"code": "heartbeat_lost", "message": f"No append for {spec.heartbeat_ms / 1000:g} s."}
         finish(draft, "run.crashed", {"actor": SYSTEM, "error": error})
     else:
         _questions_due(draft, now_ms)
+
+
+def _cancel_due(run: Run, draft: Draft) -> None:
+    # Only the cancel is left to happen: neither a late answer nor a timeout may turn it into another end.
+    if _past(draft.state.cancel_deadline_ms, draft.at_ms):
+        finish(draft, "run.cancelled", {"actor": SYSTEM, "reason": "the grace ended"})
+    elif _past(silent_ms(run), draft.at_ms):
+        finish(draft, "run.cancelled", {"actor": SYSTEM, "reason": "its holder fell silent"})
 
 
 def _questions_due(draft: Draft, now_ms: int) -> None:
@@ -174,6 +183,8 @@ def next_look_ms(run: Run, *, log_retention_ms: int, record_retention_ms: int) -
     if state.terminal:
         ended_ms = state.ended_ms or run.updated_ms
         return ended_ms + (record_retention_ms if run.log_expired else log_retention_ms)
+    if state.status is Status.CANCELLING:
+        return min((t for t in (state.cancel_deadline_ms, silent_ms(run)) if t is not None), default=None)
     times = [state.scheduled_ms, state.expires_ms, state.cancel_deadline_ms]
     times += [q.deadline_ms for q in state.open if q.on_timeout != "keep"]
     if state.held:
@@ -182,10 +193,11 @@ def next_look_ms(run: Run, *, log_retention_ms: int, record_retention_ms: int) -
 
 
 def run_ends_ms(run: Run) -> int | None:
-    """Return when the present attempt has taken too long, in Unix ms."""
-    if run.spec.timeout_ms is None or run.state.attempt_started_ms is None:
+    """Return when the present attempt has taken too long, in Unix ms; no time passes for a paused run."""
+    state = run.state
+    if run.spec.timeout_ms is None or state.attempt_started_ms is None or state.status is Status.PAUSED:
         return None
-    return run.state.attempt_started_ms + run.spec.timeout_ms
+    return state.attempt_started_ms + run.spec.timeout_ms + state.paused_for_ms
 
 
 def silent_ms(run: Run) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from gateway.domain.events import NewEvent
@@ -16,10 +17,10 @@ class Draft:
     Nothing is written before the store accepts the whole draft under the revision it was made from.
     """
 
-    def __init__(self, state: RunState | None, at_ms: int, *, marks: dict[str, int] | None = None) -> None:
+    def __init__(self, state: RunState | None, at_ms: int, *, marks: Iterable[str] = ()) -> None:
         self._state = state
         self.at_ms = at_ms
-        self.known_marks = marks or {}
+        self.known_marks = frozenset(marks)
         self.events: list[NewEvent] = []
         self.marks: list[tuple[str, int]] = []
         self.request_ids: list[str] = []
@@ -54,4 +55,5 @@ class Draft:
         data = event.data if isinstance(event.data, dict) else {}
         self._state, marks = evolve(self._state, event.type, data, self.at_ms)
         self.marks += [(mark, len(self.events)) for mark in marks]
+        self.known_marks = self.known_marks.union(marks)
         self.events.append(event)

@@ -42,6 +42,12 @@ class NewEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     parent_id: str | None = None
 
 
+class CheckedEvent(NewEvent, frozen=True, omit_defaults=True):
+    """An event fit for the log; `data_json` is what its data is written as, once for its size and its line."""
+
+    data_json: bytes = b""
+
+
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """An event as the log holds it. `created_at` is RFC 3339 UTC with milliseconds."""
 
@@ -55,12 +61,13 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     parent_id: str | None = None
 
 
+_NESTING: Final = frozenset({dict, list})
 _encoder = msgspec.json.Encoder()
 _canonical_encoder = msgspec.json.Encoder(order="deterministic")
 _decoder = msgspec.json.Decoder(Event)
 
 
-def check(event: NewEvent) -> NewEvent:
+def check(event: NewEvent) -> CheckedEvent:
     """Return `event`, fit for the log: known type, well-shaped data, encodable.
 
     A step event may name its step in the envelope, in its data, or in both; it leaves with both.
@@ -76,8 +83,8 @@ def check(event: NewEvent) -> NewEvent:
         if event.type.startswith("step."):
             event = _name_step(event)
         read_data(event.data, shape)
-    _check_encodable(event.data)
-    return event
+    data_json = _encode_checked(event.data)
+    return CheckedEvent(event.type, event.data, event.step_id, event.parent_id, data_json)
 
 
 def check_appendable(event: NewEvent) -> None:
@@ -98,7 +105,7 @@ def encode_rest(event: NewEvent, run_id: str, created_ms: int) -> bytes:
     """Return what follows `{"seq":N,"attempt":A,` in the stored line, closing brace included.
 
     Args:
-        event: one that `check` has returned.
+        event: one that `check` has returned, or the gateway's own.
         run_id: free of characters that JSON escapes.
         created_ms: Unix time of the append, in milliseconds.
     """
@@ -108,7 +115,8 @@ def encode_rest(event: NewEvent, run_id: str, created_ms: int) -> bytes:
     if event.parent_id is not None:
         ids += f'"parent_id":{_quote(event.parent_id)},'
     head = f'"type":"{event.type}","run_id":"{run_id}","created_at":"{format_time(created_ms)}",{ids}"data":'
-    return b"".join((head.encode(), _encoder.encode(event.data), b"}"))
+    data_json = event.data_json if isinstance(event, CheckedEvent) else _encoder.encode(event.data)
+    return b"".join((head.encode(), data_json, b"}"))
 
 
 def decode(line: bytes) -> Event:
@@ -124,7 +132,8 @@ def peek_type(line: bytes) -> str:
 
 def fingerprint(events: Sequence[NewEvent]) -> str:
     """Return 32 hex digits that are equal for equal events, whatever the order of their objects' keys."""
-    return blake2b(_canonical_encoder.encode(events), digest_size=16).hexdigest()
+    parts = [(event.type, event.data, event.step_id, event.parent_id) for event in events]
+    return blake2b(_canonical_encoder.encode(parts), digest_size=16).hexdigest()
 
 
 def _quote(text: str) -> str:
@@ -135,7 +144,7 @@ def _check_id(path: str, value: str | None) -> None:
     if value is not None and not 0 < len(value) <= MAX_ID_CHARS:
         raise refuse(path, f"expected 1 to {MAX_ID_CHARS} characters, got {len(value)}")
     if value is not None:
-        _check_encodable(value, path)
+        _encode_checked(value, path)
 
 
 def _name_step(event: NewEvent) -> NewEvent:
@@ -152,8 +161,8 @@ def _name_step(event: NewEvent) -> NewEvent:
     return event
 
 
-def _check_encodable(value: Any, path: str = "data") -> None:
-    """Refuse what JSON cannot carry: lone surrogates, integers of thousands of digits, endless nesting."""
+def _encode_checked(value: Any, path: str = "data") -> bytes:
+    """Return `value` as JSON; refuse what cannot be: lone surrogates, integers of thousands of digits, deep nesting."""
     try:
         encoded = _encoder.encode(value)
     except (ValueError, TypeError, RecursionError) as error:
@@ -161,13 +170,18 @@ def _check_encodable(value: Any, path: str = "data") -> None:
     # Each level opens a bracket, so that few brackets prove little depth; only others are walked.
     if encoded.count(b"{") + encoded.count(b"[") > MAX_DEPTH and _measure_depth(value) > MAX_DEPTH:
         raise refuse(path, f"nested deeper than {MAX_DEPTH} levels")
+    return encoded
 
 
 def _measure_depth(value: Any) -> int:
     """Count the levels of `value`, at most one more than allowed."""
-    depth, level = 0, [value]
+    depth, level = 0, [value] if type(value) in _NESTING else []
     while level and depth <= MAX_DEPTH:
-        nested = [item for item in level if isinstance(item, dict | list)]
-        depth += bool(nested)
-        level = [child for item in nested for child in (item.values() if isinstance(item, dict) else item)]
+        depth += 1
+        level = [
+            child
+            for item in level
+            for child in (item.values() if type(item) is dict else item)
+            if type(child) in _NESTING
+        ]
     return depth

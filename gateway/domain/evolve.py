@@ -52,8 +52,6 @@ def _marks(kind: str, data: dict[str, Any]) -> tuple[str, ...]:
             return ("cancel",)
         case "run.paused":
             return ("pause",)
-        case "checkpoint.created":
-            return ("checkpoint",)
     return ()
 
 
@@ -62,6 +60,7 @@ def _end(state: RunState, status: Status, data: dict[str, Any], at_ms: int) -> R
         state,
         status=status,
         held=False,
+        paused_ms=None,
         ended_ms=at_ms,
         open=(),
         cancel_deadline_ms=None,
@@ -108,18 +107,24 @@ def _closed(state: RunState, data: dict[str, Any], _at_ms: int) -> RunState:
     return replace(state, open=left)
 
 
-def _paused(state: RunState, _data: dict[str, Any], _at_ms: int) -> RunState:
-    return replace(state, status=Status.PAUSED, expires_ms=None)
+def _paused(state: RunState, _data: dict[str, Any], at_ms: int) -> RunState:
+    return replace(state, status=Status.PAUSED, expires_ms=None, paused_ms=at_ms)
 
 
 def _resumed(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
     if not state.held:
-        return replace(state, status=Status.QUEUED, expires_ms=_ms(data, "expires_at"))
-    return replace(state, status=Status.WAITING if state.open else Status.RUNNING, resumed_ms=at_ms)
+        return replace(state, status=Status.QUEUED, expires_ms=_ms(data, "expires_at"), paused_ms=None)
+    return replace(
+        state,
+        status=Status.WAITING if state.open else Status.RUNNING,
+        paused_ms=None,
+        paused_for_ms=state.paused_for_ms + at_ms - (at_ms if state.paused_ms is None else state.paused_ms),
+        resumed_ms=at_ms,
+    )
 
 
 def _cancelling(state: RunState, data: dict[str, Any], _at_ms: int) -> RunState:
-    return replace(state, status=Status.CANCELLING, cancel_deadline_ms=_ms(data, "deadline_at"))
+    return replace(state, status=Status.CANCELLING, paused_ms=None, cancel_deadline_ms=_ms(data, "deadline_at"))
 
 
 def _restarted(state: RunState, data: dict[str, Any], _at_ms: int) -> RunState:

@@ -76,6 +76,8 @@ class Action(StrEnum):
 
 # A held writer may still say what it did, and may always end.
 HELD = frozenset({Status.RUNNING, Status.WAITING, Status.PAUSED, Status.CANCELLING})
+# Time runs against a holder that is meant to get on: not while it is paused, nor once all that is left is to cancel.
+BUSY = frozenset({Status.RUNNING, Status.WAITING})
 
 PERMITTED: dict[Action, frozenset[Status]] = {
     Action.DUE: frozenset({Status.DELAYED}),
@@ -88,8 +90,8 @@ PERMITTED: dict[Action, frozenset[Status]] = {
     Action.CANCEL: LIVE,
     Action.FINISH: HELD,
     Action.CONFIRM_CANCEL: HELD,
-    Action.CRASH: HELD,
-    Action.TIME_OUT: HELD,
+    Action.CRASH: BUSY,
+    Action.TIME_OUT: BUSY,
     Action.EXPIRE: frozenset({Status.DELAYED, Status.QUEUED}),
     Action.RETRY: TERMINAL - {Status.COMPLETED},
     Action.REPLAY: TERMINAL,

@@ -41,7 +41,7 @@ def ask(draft: Draft, event: NewEvent, request_id: str) -> None:
     asked = data["request_id"]
     taken = {q.request_id for q in draft.state.open}
     if asked in taken or f"answered:{asked}" in draft.known_marks or f"closed:{asked}" in draft.known_marks:
-        raise InvalidBody(f"data.request_id: {asked!r} was asked before in this run", request_id=asked)
+        raise InvalidBody(f"data.request_id: {asked!r} was asked before in this run", question_id=asked)
     if len(taken) >= OPEN_QUESTIONS:
         raise TooLarge(f"A run has at most {OPEN_QUESTIONS} open questions.", limit=OPEN_QUESTIONS)
     _check_question(data)
@@ -114,7 +114,7 @@ def close(draft: Draft, event: NewEvent) -> None:
     draft.require(Action.APPEND)
     request_id = event.data["request_id"]
     if request_id not in {q.request_id for q in draft.state.open}:
-        raise NoSuchQuestion(f"No open question {request_id!r}.", request_id=request_id)
+        raise NoSuchQuestion(f"No open question {request_id!r}.", question_id=request_id)
     reason = event.data.get("reason") or "withdrawn"
     draft.push(NewEvent(event.type, {**event.data, "reason": reason}, event.step_id, event.parent_id))
 
@@ -140,10 +140,10 @@ def answer(run: Run, draft: Draft, request_id: str | None, content: Any, actor: 
 def _refuse_closed(run: Run, request_id: str) -> None:
     seq = run.marks.get(f"answered:{request_id}")
     if seq is not None:
-        raise AlreadyAnswered(f"Question {request_id} was answered by event {seq}.", request_id=request_id, seq=seq)
+        raise AlreadyAnswered(f"Question {request_id} was answered by event {seq}.", question_id=request_id, seq=seq)
     seq = run.marks.get(f"closed:{request_id}")
     if seq is not None:
-        raise QuestionClosed(f"Question {request_id} was closed by event {seq}.", request_id=request_id, seq=seq)
+        raise QuestionClosed(f"Question {request_id} was closed by event {seq}.", question_id=request_id, seq=seq)
 
 
 def _pick(questions: tuple[Question, ...], request_id: str | None) -> Question:
@@ -155,4 +155,4 @@ def _pick(questions: tuple[Question, ...], request_id: str | None) -> Question:
     for question in questions:
         if question.request_id == request_id:
             return question
-    raise NoSuchQuestion(f"The run has no question {request_id!r}.", request_id=request_id)
+    raise NoSuchQuestion(f"The run has no question {request_id!r}.", question_id=request_id)

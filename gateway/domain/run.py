@@ -64,7 +64,10 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RunState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What changes of a run through its events; times in Unix ms."""
+    """What changes of a run through its events; times in Unix ms.
+
+    `paused_for_ms` is how long the present attempt stood still, the present pause not included.
+    """
 
     status: Status
     attempt: int = 1
@@ -73,6 +76,8 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     expires_ms: int | None = None
     started_ms: int | None = None
     attempt_started_ms: int | None = None
+    paused_ms: int | None = None
+    paused_for_ms: int = 0
     resumed_ms: int | None = None
     ended_ms: int | None = None
     cancel_deadline_ms: int | None = None
@@ -101,7 +106,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A run as the store holds it.
 
     `rev` counts state changes, not events. `marks` name the seq of events that later decisions need:
-    `attempt`, `input`, `cancel`, `pause`, `checkpoint`, `answered:<request_id>`, `closed:<request_id>`.
+    `attempt`, `input`, `cancel`, `pause`, `answered:<request_id>`, `closed:<request_id>`.
     """
 
     spec: RunSpec

@@ -13,6 +13,7 @@ from gateway.domain.run import Run
 from gateway.errors import InvalidBody, TooLarge
 from gateway.service.actors import Caller, require_run
 from gateway.service.journal import Journal, Outcome
+from gateway.service.runs import check_schedule
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -69,10 +70,11 @@ class Control:
 
     async def reschedule(self, caller: Caller, run_id: str, *, scheduled_ms: int) -> Run:
         """Move the start of a run that has not started."""
-        if scheduled_ms <= self._journal.clock.now_ms():
-            raise InvalidBody("scheduled_at lies in the past.", path="$.scheduled_at")
 
         def decide(_run: Run, draft: Draft) -> None:
+            if scheduled_ms <= draft.at_ms:
+                raise InvalidBody("scheduled_at lies in the past.", path="$.scheduled_at")
+            check_schedule(scheduled_ms, draft.at_ms)
             decisions.reschedule(draft, caller.actor, scheduled_ms)
 
         return await self._act(caller, run_id, "reschedule", {"scheduled_ms": scheduled_ms}, decide)
@@ -96,7 +98,6 @@ class Control:
             )
 
         def decide(run: Run, draft: Draft) -> str:
-            require_run(caller.grant, run)
             return questions.answer(run, draft, request_id, content, caller.actor)
 
         body = {"request_id": request_id, "content": content}
@@ -107,22 +108,23 @@ class Control:
     async def _act(
         self, caller: Caller, run_id: str, action: str, body: object, decide: Callable[[Run, Draft], None]
     ) -> Run:
-        def decide_within_reach(run: Run, draft: Draft) -> None:
-            require_run(caller.grant, run)
-            decide(run, draft)
-
-        return (await self._change(caller, run_id, action, body, decide_within_reach)).run
+        return (await self._change(caller, run_id, action, body, decide)).run
 
     async def _change(
         self, caller: Caller, run_id: str, action: str, body: object, decide: Callable[[Run, Draft], Any]
     ) -> Outcome[Any]:
         dedupe = caller.dedupe(action, body, self._idempotency_ms)
-        return await self._journal.change(run_id, caller.tenant, decide, dedupe=dedupe)
+
+        def admit(run: Run) -> None:
+            require_run(caller.grant, run)
+
+        return await self._journal.change(run_id, caller.tenant, decide, admit=admit, dedupe=dedupe)
 
 
 def _answered_id(outcome: Outcome[Any], request_id: str | None, seq: int) -> str:
     """Return the id of the question that event `seq` answered; a repeat did not decide it anew."""
-    if isinstance(outcome.result, str):
+    repeated = outcome.appended is not None and outcome.appended.duplicate
+    if isinstance(outcome.result, str) and not repeated:
         return outcome.result
     known = (mark for mark, at in outcome.run.marks.items() if at == seq and mark.startswith("answered:"))
     return request_id or next(known, "").removeprefix("answered:")

@@ -13,12 +13,13 @@ from gateway.domain.events import decode
 from gateway.domain.fold import fold
 from gateway.domain.fold_state import Folded
 from gateway.domain.run import Run
-from gateway.errors import LogExpired
 from gateway.service.actors import require_run
+from gateway.service.streams import log_expired
 from gateway.store.log import Entry, LogHead, LogName, LogReader
 from gateway.store.runs import RunStore
 
-KEPT_EVENTS = 200_000
+KEPT_BYTES = 64 * 1024 * 1024
+FOLD_BYTES = 4 * 1024
 CHUNK_BYTES = 512 * 1024
 
 
@@ -33,22 +34,24 @@ class Snapshot(msgspec.Struct, frozen=True):
 class _Kept:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
-        self.restart()
+        self.restart(first_seq=1)
 
-    def restart(self) -> None:
+    def restart(self, first_seq: int) -> None:
         self.state = Folded()
         self.at = Cursor(0)
+        self.first_seq = first_seq
+        self.bytes = FOLD_BYTES
 
     def agrees(self, head: LogHead, entries: list[Entry]) -> bool:
-        """Whether what was folded is still what the log says."""
+        """Whether what was folded is still what the log says; events that were purged must not show."""
+        if head.first_seq != self.first_seq:
+            return False
         seq = self.at.seq
-        if not seq:
-            return True
-        return head.seq >= seq and bool(entries) and (entries[0].seq, entries[0].tag) == (seq, self.at.tag)
+        return not seq or (bool(entries) and (entries[0].seq, entries[0].tag) == (seq, self.at.tag))
 
 
 class Folds:
-    """Folds of runs; the latest ones are kept, as many as stand for 200,000 events together."""
+    """Folds of runs; the latest ones are kept, as many as stand for 64 MiB of events together."""
 
     def __init__(self, runs: RunStore, logs: LogReader) -> None:
         self._runs = runs
@@ -64,7 +67,7 @@ class Folds:
         """
         run = require_run(grant, await self._runs.load(run_id, grant.tenant))
         if run.log_expired:
-            raise LogExpired("The run's log has been removed after its retention.", run_id=run_id)
+            raise log_expired(run_id)
         kept = self._kept.setdefault(run_id, _Kept())
         self._kept.move_to_end(run_id)
         async with kept.lock:
@@ -79,17 +82,18 @@ class Folds:
         while True:
             head, entries = await self._logs.read(name, kept.at.seq, entries=1000, payload_bytes=CHUNK_BYTES)
             if not kept.agrees(head, entries):
-                kept.restart()
+                kept.restart(head.first_seq)
                 continue
             fresh = [entry for entry in entries if entry.seq > kept.at.seq]
             for entry in fresh:
                 fold(kept.state, decode(entry.line))
                 kept.at = Cursor(entry.seq, entry.tag)
+                kept.bytes += len(entry.line)
             if not fresh or kept.at.seq >= head.seq:
                 return
 
     def _evict(self) -> None:
-        held = sum(kept.at.seq for kept in self._kept.values())
-        while held > KEPT_EVENTS and len(self._kept) > 1:
+        held = sum(kept.bytes for kept in self._kept.values())
+        while held > KEPT_BYTES and len(self._kept) > 1:
             _, kept = self._kept.popitem(last=False)
-            held -= kept.at.seq
+            held -= kept.bytes

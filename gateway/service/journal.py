@@ -23,6 +23,7 @@ from gateway.domain.decisions import next_look_ms
 from gateway.domain.draft import Draft
 from gateway.domain.events import NewEvent, encode_rest, format_time
 from gateway.domain.fold import measure_usage
+from gateway.domain.lifecycle import LIVE
 from gateway.domain.run import Run, RunSpec
 from gateway.errors import Contended, GatewayError, IllegalTransition, StoreUnavailable
 from gateway.store.clock import StoreClock
@@ -112,6 +113,7 @@ class Journal:
         tenant: str,
         decide: Callable[[Run, Draft], T],
         *,
+        admit: Callable[[Run], None] = lambda _run: None,
         dedupe: Dedupe | None = None,
         guard: Guard | None = None,
         own_index: Callable[[T], int] = lambda _result: 0,
@@ -120,6 +122,7 @@ class Journal:
         """Change a run: `decide` reads it and fills a draft, again if the run changed meanwhile.
 
         Args:
+            admit: Refuses whoever must not even learn that the change was made before.
             dedupe: How the change is recognised when it comes again; it is then answered as the first time.
             guard: What else must hold: expected seq, attempt, lease.
 
@@ -130,7 +133,9 @@ class Journal:
         dedupe = dedupe or Dedupe()
         for attempt in range(TRIES):
             run = await self._runs.load(run_id, tenant)
-            draft = Draft.of(run, self.clock.now_ms())
+            admit(run)
+            # Never before the last event: another process's clock may be a little ahead of this one's.
+            draft = Draft.of(run, max(self.clock.now_ms(), run.updated_ms))
             try:
                 result = decide(run, draft)
             except GatewayError:
@@ -181,8 +186,8 @@ class Journal:
                 await self._indexes.abandon_change(tenant, run.id, change_id)
             return Outcome(await self._runs.load(run.id, tenant), appended, result)
         after = _after(run, draft, appended)
-        if moves:
-            await self._apply(after, change_id)
+        # Once more: before the write somebody may have looked, found nothing due, and put the timer away.
+        await asyncio.gather(self._arm_again(run, after), *([self._apply(after, change_id)] if moves else []))
         return Outcome(after, appended, result)
 
     async def append_plain(
@@ -201,12 +206,23 @@ class Journal:
         write = Write(
             guard=replace(guard, statuses=FAST_STATUSES, held=True),
             events=[encode_rest(event, run_id, now_ms) for event in events],
+            at_ms=now_ms,
             dedupe=dedupe,
             increments=_increments(events),
-            marks=_checkpoint_mark(events),
             by_holder=True,
         )
         return await self._put(run_id, write)
+
+    async def beat(self, run_id: str, guard: Guard, dedupe: Dedupe) -> Appended:
+        """Note that whoever executes a run is alive, in one round trip; the run must not have ended.
+
+        Raises:
+            IllegalTransition: it has.
+        """
+        guard = replace(guard, statuses=LIVE)
+        return await self._put(
+            run_id, Write(guard=guard, events=(), at_ms=self.clock.now_ms(), dedupe=dedupe, by_holder=True)
+        )
 
     async def _put(self, run_id: str, write: Write) -> Appended:
         began = time.monotonic()
@@ -225,6 +241,19 @@ class Journal:
         """Bring the status indexes and the feed to what the record says."""
         await self._indexes.apply(run, change_id, feed_event=_feed_event(run, gone=gone), gone=gone)
 
+    async def forget(self, tenant: str, run_id: str, change_id: str) -> None:
+        """Take a run that does not exist out of the indexes, and tell the feed."""
+        about = dict.fromkeys(("agent_id", "thread_id", "title"))
+        event = _feed_line(run_id, self.clock.now_ms(), "purged", None, about)
+        await self._indexes.forget(tenant, run_id, change_id, feed_event=event)
+
+    async def finish_removal(self, run: Run, change_id: str) -> None:
+        """Take a run that was just removed out of the indexes; what fails here, the reconciler finishes."""
+        try:
+            await self.reindex(run, change_id, gone=True)
+        except Exception as error:
+            logger.warning("indexes of purged run %s follow later: %r", run.id, error)
+
     def _write(
         self,
         run: Run,
@@ -238,6 +267,7 @@ class Journal:
         return Write(
             guard=guard,
             events=[encode_rest(event, run.id, draft.at_ms) for event in draft.events],
+            at_ms=draft.at_ms,
             dedupe=dedupe,
             increments=_increments(draft.events),
             marks=dict(draft.marks),
@@ -252,7 +282,7 @@ class Journal:
         attempt = guard.attempt if guard else None
         probe = Guard(tenant=run.spec.tenant, statuses=frozenset(), attempt=attempt)
         try:
-            return await self._put(run.id, Write(guard=probe, events=(), dedupe=dedupe))
+            return await self._put(run.id, Write(guard=probe, events=(), at_ms=self.clock.now_ms(), dedupe=dedupe))
         except IllegalTransition:
             return None
 
@@ -261,6 +291,13 @@ class Journal:
         known_ms = None if before is None else self.next_look_ms(before)
         if due_ms is not None and (known_ms is None or due_ms < known_ms):
             await self._timers.arm(after.id, due_ms)
+
+    async def _arm_again(self, before: Run | None, after: Run) -> None:
+        try:
+            await self._arm(before, after)
+        except StoreUnavailable:
+            # It was armed before the write; only a look in between could have put it away.
+            logger.warning("timer of run %s was not armed again", after.id)
 
     async def _apply(self, run: Run, change_id: str) -> None:
         try:
@@ -283,7 +320,7 @@ def _after(run: Run, draft: Draft, appended: Appended | None) -> Run:
         rev=run.rev + 1 if appended is None else appended.rev,
         head_seq=head_seq,
         head_tag=run.head_tag if appended is None else appended.head_tag,
-        updated_ms=draft.at_ms,
+        updated_ms=max(run.updated_ms, draft.at_ms),
         log_expired=False,
         marks={**run.marks, **{mark: first + index for mark, index in draft.marks}},
     )
@@ -299,22 +336,15 @@ def _increments(events: Sequence[NewEvent]) -> dict[str, int]:
     return {f"u:{name}": total for name, total in sums.items() if total}
 
 
-def _checkpoint_mark(events: Sequence[NewEvent]) -> dict[str, int]:
-    at = [index for index, event in enumerate(events) if event.type == "checkpoint.created"]
-    return {"checkpoint": at[-1]} if at else {}
-
-
 def _feed_event(run: Run, *, gone: bool) -> tuple[bytes, bytes]:
     spec = run.spec
-    at = format_time(run.updated_ms)
-    data = msgspec.json.encode(
-        {
-            "status": "purged" if gone else run.status,
-            "run_seq": run.head_seq,
-            "agent_id": spec.agent_id,
-            "thread_id": spec.thread_id,
-            "title": spec.title,
-        }
-    )
-    head = f'"type":"run.status","run_id":"{run.id}","created_at":"{at}","data":'.encode()
-    return head + data[:-1] + b',"previous":', b"}}"
+    about = {"agent_id": spec.agent_id, "thread_id": spec.thread_id, "title": spec.title}
+    return _feed_line(run.id, run.updated_ms, "purged" if gone else str(run.status), run.head_seq, about)
+
+
+def _feed_line(
+    run_id: str, at_ms: int, status: str, run_seq: int | None, about: dict[str, str | None]
+) -> tuple[bytes, bytes]:
+    data = msgspec.json.encode({"status": status, "run_seq": run_seq, **about})
+    head = f'"type":"run.status","run_id":"{run_id}","created_at":"{format_time(at_ms)}","data":'
+    return head.encode() + data[:-1] + b',"previous":', b"}}"

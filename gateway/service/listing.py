@@ -45,11 +45,31 @@ class RunPage(msgspec.Struct, frozen=True):
     next_before: Position | None
 
 
+class Place(msgspec.Struct, frozen=True):
+    """A place in the inbox: after a run, or after one of its questions, told by when it was asked and its id."""
+
+    created_us: int
+    run_id: str
+    asked: tuple[int, str] | None = None
+
+
 class OpenQuestion(msgspec.Struct, frozen=True):
     """A question somebody should answer, and its run."""
 
     run: Run
     question: Question
+
+    @property
+    def place(self) -> Place:
+        """Where the inbox goes on after it."""
+        return Place(self.run.spec.created_us, self.run.id, _asked(self.question))
+
+
+class QuestionPage(msgspec.Struct, frozen=True):
+    """A page of the inbox; `next_after` is where the next page begins, None at the end."""
+
+    questions: list[OpenQuestion]
+    next_after: Place | None
 
 
 class Listing:
@@ -71,26 +91,45 @@ class Listing:
         if top is not None and (before is None or before.created_us > top):
             before = Position(top, "")
         sources = self._choose(grant.tenant, filters)
+        by_status = sources == self._of_statuses(grant.tenant, filters)
         return await self._collect(
-            grant, sources, before, limit, lambda run: _matches(run, filters), oldest_us=filters.created_after_us
+            grant,
+            sources,
+            before,
+            limit,
+            lambda run: _matches(run, filters),
+            oldest_us=filters.created_after_us,
+            by_status=by_status,
         )
 
-    async def questions(self, grant: Grant, *, before: Position | None, limit: int) -> RunPage:
-        """Return runs with open questions, newest first."""
+    async def questions(self, grant: Grant, *, after: Place | None, limit: int) -> QuestionPage:
+        """Return open questions, those of the newest run first, a run's own in the order they were asked."""
         access.require_tenant_wide(grant)
-        sources = [keys.asking(grant.tenant)]
-        return await self._collect(grant, sources, before, limit, lambda run: bool(run.state.open), moving=True)
+        before = None if after is None else Position(after.created_us + (after.asked is not None), after.run_id)
+        # Every run on the page has a question, but for the one whose questions `after` may have shown already.
+        page = await self._collect(
+            grant, [keys.asking(grant.tenant)], before, limit + 1, lambda run: bool(run.state.open), by_status=True
+        )
+        found = [OpenQuestion(run, q) for run in page.runs for q in sorted(run.state.open, key=_asked)]
+        if after is not None and after.asked is not None:
+            found = [q for q in found if q.run.id != after.run_id or _asked(q.question) > after.asked]
+        if len(found) > limit:
+            return QuestionPage(found[:limit], found[limit - 1].place)
+        end = page.next_before
+        return QuestionPage(found, None if end is None else Place(end.created_us, end.run_id))
 
     async def lineage(self, grant: Grant, run_id: str, *, before: Position | None, limit: int) -> RunPage:
         """Return the run's whole family: its first ancestor and everything made from it."""
         run = require_run(grant, await self._runs.load(run_id, grant.tenant))
         root = run.spec.root_run_id or run.id
         page = await self.runs(grant, Filters(root_run_id=root), before=before, limit=limit)
-        if page.next_before is None:
-            (first,) = await self._runs.load_many([root])
-            if first is not None and first.spec.tenant == grant.tenant:
-                page = RunPage([*page.runs, first], None)
-        return page
+        (first,) = await self._runs.load_many([root])
+        if page.next_before is not None or first is None or not _visible(grant, first):
+            return page
+        if len(page.runs) < limit:
+            return RunPage([*page.runs, first], None)
+        # The ancestor is a page of its own; nothing is between it and its family.
+        return RunPage(page.runs, Position(page.runs[-1].spec.created_us, page.runs[-1].id))
 
     def _choose(self, tenant: str, filters: Filters) -> list[str]:
         """Return the indexes that propose runs: the narrowest one that some filter has."""
@@ -105,12 +144,15 @@ class Listing:
         for key, value in filters.tags.items():
             return [keys.index(tenant, "tag", f"{key}:{value}")]
         if filters.statuses:
-            return [keys.status_index(tenant, status) for status in sorted(filters.statuses)]
+            return self._of_statuses(tenant, filters)
         if filters.agent_id is not None:
             return [keys.index(tenant, "agent", filters.agent_id)]
         if filters.trigger is not None:
             return [keys.index(tenant, "trigger", filters.trigger)]
         return [keys.all_runs(tenant)]
+
+    def _of_statuses(self, tenant: str, filters: Filters) -> list[str]:
+        return [keys.status_index(tenant, status) for status in sorted(filters.statuses)]
 
     async def _collect(
         self,
@@ -121,15 +163,13 @@ class Listing:
         wanted: Callable[[Run], bool],
         *,
         oldest_us: int | None = None,
-        moving: bool = False,
+        by_status: bool = False,
     ) -> RunPage:
+        """Return a page of what `sources` propose and `wanted` takes; one run more is looked for, to know the end."""
         found: list[Run] = []
-        examined = 0
-        by_status = moving or any(":by:status:" in source for source in sources)
-        extra = await self._in_change(grant.tenant, before) if by_status else []
-        while examined < self._scan_records:
-            pages = [await self._indexes.page(source, before, CHUNK) for source in sources]
-            positions = _merge([*pages, [p for p in extra if before is None or p.created_us < before.created_us]])
+        left, most = self._scan_records, limit + 1
+        while left > 0:
+            positions = await self._propose(grant.tenant, sources, before, min(most, left), by_status=by_status)
             if not positions:
                 return RunPage(found, None)
             runs = await self._runs.load_many([p.run_id for p in positions])
@@ -137,39 +177,47 @@ class Listing:
             for position, run in zip(positions, runs, strict=True):
                 if oldest_us is not None and position.created_us <= oldest_us:
                     return RunPage(found, None)
-                examined += 1
-                before = position
                 if run is not None and _visible(grant, run) and wanted(run):
-                    found.append(run)
                     if len(found) == limit:
                         return RunPage(found, before)
+                    found.append(run)
+                before = position
+            # Few of them are wanted: the next look takes more at once.
+            left, most = left - len(positions), CHUNK
         return RunPage(found, before)
 
-    async def _in_change(self, tenant: str, before: Position | None) -> list[Position]:
-        """Return runs whose status is just changing: no status index can be trusted to show them."""
-        positions = await self._indexes.positions(tenant, await self._indexes.in_change(tenant))
-        return sorted(positions, key=lambda p: -p.created_us)
+    async def _propose(
+        self, tenant: str, sources: list[str], before: Position | None, most: int, *, by_status: bool
+    ) -> list[Position]:
+        read = await self._indexes.read(tenant, sources, before, most, moving=by_status)
+        if read is None:
+            read = await self._indexes.read(tenant, [keys.all_runs(tenant)], before, most, moving=False)
+        return _merge([*read.pages, read.moving], most) if read else []
 
     async def _drop_missing(self, sources: list[str], positions: list[Position], runs: list[Run | None]) -> None:
         """Remove entries that never got a record; young ones may be about to get theirs."""
-        newest_us = positions[0].created_us if positions else 0
-        missing = [
-            p.run_id
-            for p, run in zip(positions, runs, strict=True)
-            if run is None and p.created_us < newest_us - ABANDONED_US
-        ]
-        if missing:
-            for source in sources:
-                await self._indexes.drop(source, missing)
+        young_us = positions[0].created_us - ABANDONED_US
+        pairs = zip(positions, runs, strict=True)
+        missing = [p for p, run in pairs if run is None and p.created_us < young_us]
+        if not missing:
+            return
+        for source in sources:
+            await self._indexes.drop(source, [p.run_id for p in missing])
+        # Whoever repeats a create may have brought its record only now.
+        for position, run in zip(missing, await self._runs.load_many([p.run_id for p in missing]), strict=True):
+            if run is not None:
+                await self._indexes.enter(sources, position)
 
 
-def _merge(pages: Iterable[list[Position]]) -> list[Position]:
-    """Merge pages that are newest first, up to where every full page reaches, each run once."""
-    lists = [page for page in pages if page]
-    floor = max((page[-1].created_us for page in lists if len(page) >= CHUNK), default=0)
-    merged = heapq.merge(*lists, key=lambda p: -p.created_us)
-    unique = {p.run_id: p for p in merged if p.created_us >= floor}
-    return list(unique.values())
+def _merge(pages: Iterable[list[Position]], most: int) -> list[Position]:
+    """Return the newest `most` of pages that are newest first and each complete, or `most` long; each run once."""
+    merged = heapq.merge(*pages, key=lambda p: -p.created_us)
+    unique = {p.run_id: p for p in merged}
+    return list(unique.values())[:most]
+
+
+def _asked(question: Question) -> tuple[int, str]:
+    return question.asked_ms, question.request_id
 
 
 def _visible(grant: Grant, run: Run) -> bool:

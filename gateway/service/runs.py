@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -12,16 +13,32 @@ from gateway.domain import access, decisions
 from gateway.domain.access import Grant
 from gateway.domain.lifecycle import Action, require
 from gateway.domain.run import Run, RunSpec
-from gateway.errors import InvalidBody, LogExpired, TooLarge, UnsupportedMode
+from gateway.errors import InvalidBody, LogExpired, NotFound, TooLarge, UnsupportedMode
 from gateway.hub.hub import Hub
-from gateway.service.actors import Caller, fingerprint_of, require_run
+from gateway.service.actors import Caller, require_run
 from gateway.service.journal import Journal
 from gateway.store.indexes import IndexStore
-from gateway.store.keys import digest
 from gateway.store.log import LogName
 from gateway.store.runs import RevisionMoved, RunStore
 
 DELAY_MOST_S = 366 * 86_400
+
+
+def own_thread(run_id: str) -> str:
+    """Return the thread of a run that was given none: whoever knows the run's id knows it."""
+    made = ULID.from_str(run_id).bytes
+    return str(ULID.from_bytes(made[:6] + blake2b(made, digest_size=10).digest()))
+
+
+def check_schedule(scheduled_ms: int, now_ms: int) -> None:
+    """Refuse a start further away than a year: no timer is meant to wait for it.
+
+    Raises:
+        InvalidBody: it is.
+    """
+    if scheduled_ms > now_ms + DELAY_MOST_S * 1000:
+        days = DELAY_MOST_S // 86_400
+        raise InvalidBody(f"scheduled_at is more than {days} days away.", path="$.scheduled_at")
 
 
 class NewRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,11 +92,14 @@ class Runs:
         if new.mode != "direct":
             raise UnsupportedMode("Only runs of mode 'direct' can be created.", allowed=["direct"])
         self._check_sizes(new)
+        asked = msgspec.to_builtins(new)
+        made = await self._made_before(caller, "create", asked)
+        if made is not None:
+            return made
         parent = None
         if new.parent_run_id is not None:
             parent = await self.get(caller.grant, new.parent_run_id)
-        spec = self._spec(caller, new, parent)
-        return await self._create(spec, caller, "create", msgspec.to_builtins(new))
+        return await self._create(self._spec(caller, new, parent), caller, "create", asked)
 
     def _check_sizes(self, new: NewRun) -> None:
         for name, value, most in (
@@ -92,6 +112,8 @@ class Runs:
                 raise TooLarge(f"{name} has {size} bytes; at most {most} are allowed.", path=name, limit_bytes=most)
         if new.scheduled_ms is not None and new.delay_ms is not None:
             raise InvalidBody("Give scheduled_at or delay_s, not both.", path="$.delay_s")
+        if new.scheduled_ms is not None:
+            check_schedule(new.scheduled_ms, self._journal.clock.now_ms())
 
     def _spec(self, caller: Caller, new: NewRun, parent: Run | None) -> RunSpec:
         now_ms = self._journal.clock.now_ms()
@@ -102,7 +124,7 @@ class Runs:
             tenant=caller.tenant,
             agent_id=new.agent_id,
             mode=new.mode,
-            thread_id=new.thread_id or str(ULID.from_timestamp(now_ms / 1000)),
+            thread_id=new.thread_id or own_thread(run_id),
             created_us=0,
             actor=caller.actor,
             input=new.input,
@@ -128,6 +150,9 @@ class Runs:
         Raises:
             IllegalTransition: the source's status does not permit it.
         """
+        made = await self._made_before(caller, str(action), {"source": source_id})
+        if made is not None:
+            return made
         source = await self.get(caller.grant, source_id)
         access.require_creation(caller.grant, source.spec.agent_id, source.spec.thread_id)
         decisions.copy(source, action)
@@ -146,15 +171,32 @@ class Runs:
         )
         return await self._create(spec, caller, str(action), {"source": source.id})
 
+    async def _made_before(self, caller: Caller, action: str, body: object) -> Run | None:
+        """Return the run that the caller's idempotency key has made; None where there is none yet.
+
+        Raises:
+            IdempotencyMismatch: the key was used with another body.
+        """
+        dedupe = caller.dedupe(action, body, self._limits.idempotency_ms)
+        if not dedupe.idempotency:
+            return None
+        run_id = await self._indexes.find_reserved(caller.tenant, dedupe.idempotency, dedupe.fingerprint)
+        if run_id is None:
+            return None
+        (run,) = await self._runs.load_many([run_id])
+        if run is None and await self._indexes.is_buried(caller.tenant, run_id):
+            raise NotFound(f"The run {run_id} that this key made has been purged.", run_id=run_id)
+        return None if run is None else require_run(caller.grant, run)
+
     async def _create(self, spec: RunSpec, caller: Caller, action: str, body: object) -> Run:
-        key = caller.idempotency_key
-        reserved = await self._indexes.reserve(
-            spec,
-            idempotency="" if key is None else digest(action, key),
-            fingerprint="" if key is None else fingerprint_of(action, body),
-            lifetime_ms=self._limits.idempotency_ms,
-        )
-        spec = msgspec.structs.replace(spec, id=reserved.run_id, created_us=reserved.created_us)
+        dedupe = caller.dedupe(action, body, self._limits.idempotency_ms)
+        reserved = await self._indexes.reserve(spec, dedupe)
+        if reserved.run_id != spec.id:
+            # Another request under this key was first; its run may still have to be created.
+            thread_id = own_thread(reserved.run_id) if spec.thread_id == own_thread(spec.id) else spec.thread_id
+            spec = msgspec.structs.replace(spec, id=reserved.run_id, thread_id=thread_id)
+            reserved = await self._indexes.reserve(spec, dedupe)
+        spec = msgspec.structs.replace(spec, created_us=reserved.created_us)
         return await self._journal.create(spec, decisions.create(spec), reserved.change_id)
 
     async def get(self, grant: Grant, run_id: str) -> Run:
@@ -206,6 +248,8 @@ class Runs:
     async def remove(self, run: Run) -> None:
         """Remove an ended run and its index entries; the note of it lets the reconciler finish after a crash."""
         now_ms = self._journal.clock.now_ms()
-        change_id = await self._indexes.begin_change(run.spec.tenant, run.id, now_ms)
+        tenant = run.spec.tenant
+        change_id = await self._indexes.begin_change(tenant, run.id, now_ms)
+        await self._indexes.bury(tenant, run.id, self._limits.idempotency_ms)
         await self._runs.remove(run)
-        await self._journal.reindex(run, change_id, gone=True)
+        await self._journal.finish_removal(run, change_id)

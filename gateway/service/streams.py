@@ -40,6 +40,7 @@ class Start(msgspec.Struct, frozen=True):
 class Opening(msgspec.Struct, frozen=True):
     """A log that is followed and a place in it; `channel` must be released when the reader leaves.
 
+    `start` is where the reader stands once it was told of `verdict`; `head` is as of that decision.
     `nothing_follows`: the run has ended and no event is left for this reader.
     """
 
@@ -69,16 +70,28 @@ class Streams:
         self._logs = logs
         self._indexes = indexes
 
-    async def open_run(self, grant: Grant, run_id: str, start: Start, types: TypeFilter | None) -> Opening:
+    async def open_run(
+        self, grant: Grant, run_id: str, start: Start, types: TypeFilter | None, *, expired: bool = False
+    ) -> Opening:
         """Follow a run from `start` on.
+
+        Args:
+            expired: Open a log that has been removed, too: all that is left of it is a gap and an end.
 
         Raises:
             NotFound: no such run for this caller.
             LogExpired: its log has been removed.
             StoreUnavailable: try again; nothing is held.
         """
-        await self._require_log(grant, run_id)
-        return await self._open(LogName.of_run(run_id), start, types)
+        run = require_run(grant, await self._runs.load(run_id, grant.tenant))
+        if run.log_expired and not expired:
+            raise log_expired(run_id)
+        opening = await self._open(LogName.of_run(run_id), start, types)
+        if opening.head.log_expired and not expired:
+            # Since it was looked at.
+            self.hub.release(opening.channel)
+            raise log_expired(run_id)
+        return opening
 
     async def open_feed(self, grant: Grant, start: Start) -> Opening:
         """Follow the tenant's feed of status changes."""
@@ -86,18 +99,12 @@ class Streams:
         await self._indexes.ensure_feed(grant.tenant)
         return await self._open(LogName.of_feed(grant.tenant), start, None)
 
-    async def _require_log(self, grant: Grant, run_id: str) -> None:
-        run = require_run(grant, await self._runs.load(run_id, grant.tenant))
-        if run.log_expired:
-            raise LogExpired("The run's log has been removed after its retention.", run_id=run_id)
-
     async def _open(self, name: LogName, start: Start, types: TypeFilter | None) -> Opening:
         channel = await self.hub.acquire(name)
         try:
             seq = start.cursor.seq
             head, entries = await self._logs.read(name, seq, entries=1, payload_bytes=1)
-            verdict = _judge(start, head, entries)
-            after = _position(start.cursor, verdict)
+            verdict, after = _locate(start, head, entries)
             nothing = (
                 head.status in TERMINAL
                 and verdict.reset is None
@@ -107,7 +114,7 @@ class Streams:
         except BaseException:
             self.hub.release(channel)
             raise
-        return Opening(channel, head, start.cursor, verdict, nothing)
+        return Opening(channel, head, after, verdict, nothing)
 
     async def _any_passes(self, name: LogName, head: LogHead, after_seq: int, types: TypeFilter | None) -> bool:
         """Whether the log of an ended run has anything for this reader."""
@@ -126,12 +133,13 @@ class Streams:
         self, grant: Grant, run_id: str, cursor: Cursor, *, limit: int, payload_bytes: int, types: TypeFilter | None
     ) -> Page:
         """Return up to `limit` events after `cursor`; with a filter a page may be short, and still not the last."""
-        await self._require_log(grant, run_id)
+        run = require_run(grant, await self._runs.load(run_id, grant.tenant))
+        if run.log_expired:
+            raise log_expired(run_id)
         name = LogName.of_run(run_id)
         # One more than asked for: the entry at the cursor itself verifies it.
         head, entries = await self._logs.read(name, cursor.seq, entries=limit + 1, payload_bytes=payload_bytes)
-        verdict = _judge(Start(cursor), head, entries)
-        after = _position(cursor, verdict)
+        verdict, after = _locate(Start(cursor), head, entries)
         if verdict.reset is not None:
             head, entries = await self._logs.read(name, after.seq + 1, entries=limit, payload_bytes=payload_bytes)
         fresh = [entry for entry in entries if entry.seq > after.seq][:limit]
@@ -143,16 +151,27 @@ class Streams:
         return Page(head, verdict, shown, after, has_more=after.seq < head.seq)
 
 
-def _judge(start: Start, head: LogHead, entries: Sequence[Entry]) -> Verdict:
+def _locate(start: Start, head: LogHead, entries: Sequence[Entry]) -> tuple[Verdict, Cursor]:
+    """Return what the resume rule says, and where the reader then stands: with its tag, if the log still tells.
+
+    Args:
+        entries: What the log has from the start's seq on, inclusive, at the moment of `head`.
+    """
+    cursor = start.cursor
+    found = entries[0].tag if entries and entries[0].seq == cursor.seq else None
     if start.malformed:
-        return start_over("bad_cursor", first_seq=head.first_seq)
-    seq = start.cursor.seq
-    found = entries[0].tag if entries and entries[0].seq == seq else None
-    return judge(start.cursor, head_seq=head.seq, head_tag=head.tag, first_seq=head.first_seq, found_tag=found)
+        verdict = start_over("bad_cursor", first_seq=head.first_seq)
+    else:
+        verdict = judge(cursor, head_seq=head.seq, head_tag=head.tag, first_seq=head.first_seq, found_tag=found)
+    if verdict.reset is not None or verdict.after_seq != cursor.seq:
+        return verdict, Cursor(verdict.after_seq)
+    known = head.tag if cursor.seq == head.seq else found
+    return verdict, Cursor(cursor.seq, known or cursor.tag)
 
 
-def _position(cursor: Cursor, verdict: Verdict) -> Cursor:
-    return cursor if verdict.after_seq == cursor.seq else Cursor(verdict.after_seq)
+def log_expired(run_id: str) -> LogExpired:
+    """Return the refusal to read a log that is not kept any more."""
+    return LogExpired("The run's log has been removed after its retention.", run_id=run_id)
 
 
 class Watch:
@@ -176,8 +195,9 @@ class Watch:
                 if grant not in verdicts:
                     verdicts[grant] = await self._refusal(grant)
                 reason = verdicts[grant]
-                if reason is not None:
-                    outlet.close(outlet.farewell(reason), hang_up=True)
+                # A WebSocket may have renewed its grant meanwhile.
+                if reason is not None and outlet.grant == grant:
+                    outlet.dismiss(reason)
 
     async def _refusal(self, grant: Grant) -> str | None:
         now_ms = self._clock.now_ms()

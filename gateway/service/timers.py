@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from ulid import ULID
+
 from gateway import telemetry
 from gateway.domain import decisions
 from gateway.domain.draft import Draft
@@ -59,8 +61,13 @@ class Timers:
 
     async def _look(self, taken: Taken, run_id: str) -> None:
         try:
-            due_ms = await self._act(run_id)
+            run = await self._store.load_any(run_id)
+            if run is None and taken.now_ms - _made_ms(run_id) < ABANDONED_MS:
+                # Armed before the run is written: the timer stays hidden and shows again.
+                return
+            due_ms = None if run is None else await self._act(run)
             await self._timers.settle(run_id, taken.hidden_until_ms, due_ms)
+            await self._catch_change(run_id, due_ms)
         except StoreUnavailable:
             pass
         except (GatewayError, RevisionMoved) as error:
@@ -69,11 +76,16 @@ class Timers:
         except Exception:
             logger.exception("timer of run %s", run_id)
 
-    async def _act(self, run_id: str) -> int | None:
-        """Do what is due and return when to look again."""
+    async def _catch_change(self, run_id: str, settled_ms: int | None) -> None:
+        """Arm what a change meanwhile needs: while a timer is hidden, later times do not enter it."""
         run = await self._store.load_any(run_id)
-        if run is None:
-            return None
+        due_ms = None if run is None else self._journal.next_look_ms(run)
+        if due_ms is not None and (settled_ms is None or due_ms < settled_ms):
+            await self._timers.arm(run_id, due_ms)
+
+    async def _act(self, run: Run) -> int | None:
+        """Do what is due and return when to look again."""
+        run_id = run.id
         now_ms = self._journal.clock.now_ms()
         due_ms = self._journal.next_look_ms(run)
         if due_ms is None or due_ms > now_ms:
@@ -102,12 +114,17 @@ class Timers:
 
     async def _finish_changes(self, tenant: str) -> None:
         now_ms = self._journal.clock.now_ms()
-        for run_id, change_id in await self._indexes.stuck_changes(tenant, now_ms - STUCK_MS):
-            run = await self._store.load_any(run_id)
+        for note in await self._indexes.stuck_changes(tenant, now_ms - STUCK_MS):
+            run = await self._store.load_any(note.run_id)
             if run is not None:
-                await self._journal.reindex(run, change_id)
-        for run_id, change_id in await self._indexes.stuck_changes(tenant, now_ms - ABANDONED_MS):
-            await self._indexes.abandon_change(tenant, run_id, change_id)
+                await self._journal.reindex(run, note.change_id)
+            elif note.begun_ms < now_ms - ABANDONED_MS:
+                # Never created, or removed by somebody who did not get to the indexes.
+                await self._journal.forget(tenant, note.run_id, note.change_id)
+
+
+def _made_ms(run_id: str) -> int:
+    return ULID.from_str(run_id).milliseconds
 
 
 def _fall_due(run: Run, draft: Draft) -> None:

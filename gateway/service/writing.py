@@ -85,6 +85,8 @@ class Writing:
         )
         if is_bounded(caller.grant):
             require_run(caller.grant, await self._runs.load(run_id, caller.tenant))
+        if not events:
+            return _written(await self._journal.beat(run_id, guard, dedupe), [], 0)
         if not appends.changes_state(events):
             try:
                 return _written(await self._journal.append_plain(run_id, events, guard, dedupe), [], len(events))
@@ -107,17 +109,23 @@ class Writing:
         outcome = await self._journal.change(
             run_id, caller.tenant, decide, dedupe=dedupe, guard=guard, own_index=lambda index: index, by_holder=True
         )
-        if outcome.appended is None:
-            run = outcome.run
-            return Written(0, run.head_seq, str(run.status), run.state.attempt, [], False, [])
+        assert outcome.appended is not None, "an append with events writes them, or is a repeat"
         if outcome.appended.duplicate:
             asked = _asked_before(events, request_ids)
         return _written(outcome.appended, asked, len(events))
 
-    async def writer_position(self, caller: Caller, run_id: str, writer: str) -> int:
-        """Return the number of a writer's last append, 0 when it made none."""
-        require_run(caller.grant, await self._runs.load(run_id, caller.tenant))
-        return await self._runs.writer_position(run_id, writer)
+    async def writer_position(
+        self, caller: Caller, run_id: str, writer: str, *, attempt: int | None, any_attempt: bool = False
+    ) -> int:
+        """Return the number of a writer's last append to an attempt, 0 when it made none.
+
+        Args:
+            attempt: None for the run's present one.
+            any_attempt: Whichever attempt it was made to.
+        """
+        run = require_run(caller.grant, await self._runs.load(run_id, caller.tenant))
+        written, number = await self._runs.writer_position(run_id, writer)
+        return number if any_attempt or written == (attempt or run.state.attempt) else 0
 
     def _check(self, events: Sequence[NewEvent]) -> list[NewEvent]:
         if len(events) > self._batch_events:
@@ -126,17 +134,17 @@ class Writing:
         checked = []
         for index, event in enumerate(events):
             try:
-                check_appendable(event)
-                event = check(event)
-                size = len(msgspec.json.encode(event.data))
-                if size > self._event_bytes:
-                    most = self._event_bytes
-                    raise TooLarge(f"data has {size} bytes; an event has at most {most}.", limit_bytes=most)
+                checked.append(self._check_one(event))
             except GatewayError as error:
-                error.detail = f"events[{index}]: {error.detail}"
-                error.facts["index"] = index
-                raise
-            checked.append(event)
+                raise appends.place(error, index) from None
+        return checked
+
+    def _check_one(self, event: NewEvent) -> NewEvent:
+        check_appendable(event)
+        checked = check(event)
+        size, most = len(checked.data_json), self._event_bytes
+        if size > most:
+            raise TooLarge(f"data has {size} bytes; an event has at most {most}.", limit_bytes=most)
         return checked
 
     def _dedupe(self, caller: Caller, batch: Batch, events: Sequence[NewEvent]) -> Dedupe:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
+from gateway.errors import StoreUnavailable
 from gateway.store import keys
 from gateway.store.link import Link
+
+logger = logging.getLogger(__name__)
 
 
 class AccessStore:
@@ -21,7 +25,11 @@ class AccessStore:
     async def update_key(self, digest: str, record_json: bytes) -> None:
         """Replace a key's record and tell every process."""
         await self._link.call("HSET", keys.API_KEYS, digest, record_json)
-        await self._link.call("PUBLISH", keys.ACCESS_CHANNEL, digest)
+        try:
+            await self._link.call("PUBLISH", keys.ACCESS_CHANNEL, digest)
+        except StoreUnavailable:
+            # It is written; without the hint others learn of it when they read the key again.
+            logger.info("no process was told of a changed key")
 
     async def get_key(self, digest: str) -> bytes | None:
         """Return a key's record, None for an unknown key."""

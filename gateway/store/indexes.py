@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -13,18 +13,30 @@ from gateway.errors import IdempotencyMismatch
 from gateway.store import keys
 from gateway.store.link import Argument, Link
 from gateway.store.log import new_tags
-from gateway.store.scripts import REINDEX, RESERVE, Word
+from gateway.store.runs import Dedupe
+from gateway.store.scripts import READ_INDEXES, REINDEX, RESERVE, Word
 
+MOVING = 1_000
+"""Runs in change that a list reads; where there are more, it reads the index of all runs instead."""
+
+LAST_REV = 2**53
 _LINKS = ("parent_run_id", "root_run_id", "batch_id")
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """A new run's identity; `repeated` when an idempotency key had reserved it before."""
+    """A new run's identity."""
 
     run_id: str
     created_us: int
     change_id: str
-    repeated: bool
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A change of a run's status that was begun; `begun_ms` in Unix ms."""
+
+    run_id: str
+    change_id: str
+    begun_ms: int
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -32,6 +44,13 @@ class Position(msgspec.Struct, frozen=True):
 
     created_us: int
     run_id: str
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """What indexes showed at one moment, each newest first, and the runs that were between two of them."""
+
+    pages: list[list[Position]]
+    moving: list[Position]
 
 
 class IndexStore:
@@ -43,8 +62,10 @@ class IndexStore:
         self._feed_entries = feed_entries
         self._tenants: set[str] = set()
 
-    async def reserve(self, spec: RunSpec, *, idempotency: str, fingerprint: str, lifetime_ms: int) -> Reservation:
+    async def reserve(self, spec: RunSpec, dedupe: Dedupe) -> Reservation:
         """Reserve the id and time of a run that is about to be created, and enter it in its indexes.
+
+        Where an idempotency key has reserved another id before, nothing is entered: ask again with that id.
 
         Raises:
             IdempotencyMismatch: the idempotency key was used with another body.
@@ -54,19 +75,33 @@ class IndexStore:
             await self._writes.call("SADD", keys.TENANTS, tenant)
             self._tenants.add(tenant)
         names = [
-            keys.tenant_idempotency(tenant, idempotency or "-"),
+            keys.tenant_idempotency(tenant, dedupe.idempotency or "-"),
             keys.tenant_clock(tenant),
             keys.moving(tenant),
         ]
         word, reply = await RESERVE.call(
             self._writes,
             [*names, *self._homes(spec)],
-            [spec.id, fingerprint, lifetime_ms if idempotency else "", change_id],
+            [spec.id, dedupe.fingerprint, dedupe.lifetime_ms if dedupe.idempotency else "", change_id],
         )
         if word is Word.MISMATCH:
-            raise IdempotencyMismatch("This idempotency key was used before with another body.")
-        run_id, created_us, _now_ms = reply
-        return Reservation(run_id.decode(), created_us, change_id, word is Word.HELD)
+            raise _mismatch()
+        run_id, created_us = reply
+        return Reservation(run_id.decode(), created_us, change_id)
+
+    async def find_reserved(self, tenant: str, idempotency: str, fingerprint: str) -> str | None:
+        """Return the run id that was reserved under an idempotency key, None when none was.
+
+        Raises:
+            IdempotencyMismatch: it was used with another body.
+        """
+        known = await self._reads.call("GET", keys.tenant_idempotency(tenant, idempotency))
+        if known is None:
+            return None
+        run_id, _created_us, kept = known.decode().split(" ", 2)
+        if kept != fingerprint:
+            raise _mismatch()
+        return str(run_id)
 
     def _homes(self, spec: RunSpec) -> list[str]:
         tenant = spec.tenant
@@ -89,14 +124,37 @@ class IndexStore:
             gone: The run has been removed.
         """
         tenant, run_id = run.spec.tenant, run.id
+        status = "" if gone else str(run.status)
+        asks = bool(run.state.open) and not gone
+        created_us = run.spec.created_us
+        await self._move(tenant, run_id, run.rev + gone, status, asks, created_us, change_id, feed_event)
+        if gone:
+            await self._writes.call_many([("ZREM", home, run_id) for home in self._homes(run.spec)])
+
+    async def forget(self, tenant: str, run_id: str, change_id: str, *, feed_event: tuple[bytes, bytes]) -> None:
+        """Take a run out of the indexes of which nothing but a note is left; lists drop what else names it."""
+        await self._move(tenant, run_id, LAST_REV, "", False, 0, change_id, feed_event)
+        await self._writes.call("ZREM", keys.all_runs(tenant), run_id)
+
+    async def _move(
+        self,
+        tenant: str,
+        run_id: str,
+        rev: int,
+        status: str,
+        asks: bool,
+        created_us: int,
+        change_id: str,
+        feed_event: tuple[bytes, bytes],
+    ) -> None:
         names = [keys.applied(tenant), keys.moving(tenant), keys.asking(tenant)]
         names += [keys.feed_record(tenant), keys.feed_log(tenant)]
         args: list[Argument] = [
             run_id,
-            run.rev + gone,
-            "" if gone else str(run.status),
-            "1" if run.state.open and not gone else "",
-            run.spec.created_us,
+            rev,
+            status,
+            "1" if asks else "",
+            created_us,
             change_id,
             keys.feed_channel(tenant),
             new_tags(1)[0],
@@ -106,8 +164,14 @@ class IndexStore:
             *map(str, ALL),
         ]
         await REINDEX.call(self._writes, [*names, *(keys.status_index(tenant, s) for s in ALL)], args)
-        if gone:
-            await self._writes.call_many([("ZREM", home, run_id) for home in self._homes(run.spec)])
+
+    async def bury(self, tenant: str, run_id: str, lifetime_ms: int) -> None:
+        """Remember that a run is being purged, so that the repeat of its creation does not make it again."""
+        await self._writes.call("SET", keys.gone(tenant, run_id), "1", "PX", lifetime_ms)
+
+    async def is_buried(self, tenant: str, run_id: str) -> bool:
+        """Whether the run was purged lately."""
+        return bool(await self._reads.call("EXISTS", keys.gone(tenant, run_id)))
 
     async def settle(self, tenant: str, digest: str, value: bytes, lifetime_ms: int) -> bytes:
         """Keep `value` under an idempotency digest unless one is kept there, and return the one that is."""
@@ -129,24 +193,33 @@ class IndexStore:
         """Forget a change that did not happen."""
         await self._writes.call("ZREM", keys.moving(tenant), f"{run_id} {change_id}")
 
-    async def page(self, key: str, before: Position | None, limit: int) -> list[Position]:
-        """Return up to `limit` runs of one index, newest first, that come after `before` in that order."""
+    async def read(
+        self, tenant: str, names: Sequence[str], before: Position | None, limit: int, *, moving: bool
+    ) -> Slice | None:
+        """Read up to `limit` runs after `before` from each of several indexes, all at one moment.
+
+        Args:
+            moving: Read the runs too whose status is just changing: no status index can be trusted to show them.
+
+        Returns:
+            None when too many runs are just changing for any index of statuses to be of use.
+        """
         # Equal times cannot happen within a tenant, so a time is a position.
         top: Argument = "+inf" if before is None else f"({before.created_us}"
-        reply = await self._reads.call("ZRANGE", key, top, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit, "WITHSCORES")
-        return [Position(int(float(reply[i + 1])), reply[i].decode()) for i in range(0, len(reply), 2)]
+        word, reply = await READ_INDEXES.call(
+            self._reads,
+            [keys.moving(tenant), keys.all_runs(tenant), *names],
+            [top, limit, "1" if moving else "", MOVING],
+        )
+        if word is Word.CROWDED:
+            return None
+        between, *pages = map(_positions, reply)
+        between = sorted(between, key=lambda p: -p.created_us)
+        return Slice(pages, [p for p in between if before is None or p.created_us < before.created_us])
 
-    async def in_change(self, tenant: str) -> set[str]:
-        """Return the runs whose status is changing just now."""
-        return {m.decode().partition(" ")[0] for m in await self._reads.call("ZRANGE", keys.moving(tenant), 0, 999)}
-
-    async def positions(self, tenant: str, run_ids: Iterable[str]) -> list[Position]:
-        """Return the positions of runs, of those that have one."""
-        ids = list(run_ids)
-        if not ids:
-            return []
-        scores = await self._reads.call("ZMSCORE", keys.all_runs(tenant), *ids)
-        return [Position(int(float(s)), i) for i, s in zip(ids, scores, strict=True) if s is not None]
+    async def enter(self, names: Iterable[str], position: Position) -> None:
+        """Enter a run in several indexes."""
+        await self._writes.call_many([("ZADD", name, position.created_us, position.run_id) for name in names])
 
     async def drop(self, key: str, run_ids: Iterable[str]) -> None:
         """Remove entries of runs that do not exist from one index."""
@@ -156,11 +229,24 @@ class IndexStore:
         """Return every tenant that ever created a run."""
         return [t.decode() for t in await self._reads.call("SMEMBERS", keys.TENANTS)]
 
-    async def stuck_changes(self, tenant: str, before_ms: int) -> list[tuple[str, str]]:
-        """Return (run id, change id) of changes begun before `before_ms` that were never applied; at most 100."""
-        members = await self._reads.call("ZRANGE", keys.moving(tenant), "-inf", before_ms, "BYSCORE", "LIMIT", 0, 100)
-        pairs = [m.decode().partition(" ") for m in members]
-        return [(run_id, change_id) for run_id, _, change_id in pairs]
+    async def stuck_changes(self, tenant: str, before_ms: int) -> list[Note]:
+        """Return changes begun before `before_ms` that were never applied, oldest first; at most 100."""
+        reply = await self._reads.call(
+            "ZRANGE", keys.moving(tenant), "-inf", before_ms, "BYSCORE", "LIMIT", 0, 100, "WITHSCORES"
+        )
+        notes = []
+        for member, begun_ms in zip(reply[::2], reply[1::2], strict=True):
+            run_id, _, change_id = member.decode().partition(" ")
+            notes.append(Note(run_id, change_id, int(float(begun_ms))))
+        return notes
+
+
+def _positions(reply: list[bytes]) -> list[Position]:
+    return [Position(int(float(reply[i + 1])), reply[i].decode()) for i in range(0, len(reply), 2)]
+
+
+def _mismatch() -> IdempotencyMismatch:
+    return IdempotencyMismatch("This idempotency key was used before with another body.")
 
 
 def _new_change_id() -> str:

@@ -7,6 +7,7 @@ Three families of hash tags keep what one script touches in one cluster slot: th
     gw:{<run>}:idem:<hash>               `idempotency_s` after the write
     gw:{t:<tenant>}:…  indexes           an entry leaves with its run; lists drop entries without a record
     gw:{t:<tenant>}:idem:<hash>          `idempotency_s` after the reservation
+    gw:{t:<tenant>}:gone:<run>           `idempotency_s` after the purge
     gw:{t:<tenant>}:feed :feedlog        for ever, trimmed to `feed_entries`
     gw:{timers:<nn>}                     for ever, an entry leaves when nothing is due any more
     gw:{access}:keys :secret             for ever
@@ -52,6 +53,11 @@ def _tenant(tenant: str, rest: str) -> str:
 def tenant_idempotency(tenant: str, digest: str) -> str:
     """STRING: `run_id created_us fingerprint` reserved under an idempotency key."""
     return _tenant(tenant, f"idem:{digest}")
+
+
+def gone(tenant: str, run_id: str) -> str:
+    """STRING: there while a purged run's id may still be held by an idempotency key."""
+    return _tenant(tenant, f"gone:{run_id}")
 
 
 def tenant_clock(tenant: str) -> str:

@@ -16,7 +16,15 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from gateway.errors import StoreUnavailable
 
@@ -24,29 +32,25 @@ logger = logging.getLogger(__name__)
 
 Argument = str | bytes | int | float
 
-# The server answered, and did not do it: another moment, or another node, may.
-_REFUSALS = (
-    "LOADING",
-    "READONLY",
-    "OOM",
-    "MISCONF",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "NOREPLICAS",
-    "BUSY",
-)
+# The server answered, and did not do it: another moment, or another node, may. redis-py takes the code off the
+# text of those errors that have a class of their own.
+_REFUSALS = (BusyLoadingError, ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
+_REFUSAL_CODES = ("MISCONF", "NOREPLICAS", "BUSY")
 
 BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
 
 def make_connection(url: str, name: str) -> AbstractConnection:
-    """Return an unconnected RESP2 connection without retries of its own: a resend is the caller's decision."""
+    """Return an unconnected RESP2 connection without retries of its own: a resend is the caller's decision.
+
+    It has no timeouts either, but while connecting: redis-py's would end a connection that is merely idle, and the
+    one around its writes can swallow a cancellation. Whoever owns the connection watches over it.
+    """
     options: dict[str, Any] = dict(parse_url(url))
     kind = options.pop("connection_class", Connection)
-    connection: AbstractConnection = kind(
-        **options, protocol=2, client_name=name, retry=Retry(NoBackoff(), 0), socket_connect_timeout=2.0
-    )
+    options |= {"protocol": 2, "client_name": name, "retry": Retry(NoBackoff(), 0)}
+    options |= {"socket_timeout": None, "socket_connect_timeout": 2.0}
+    connection: AbstractConnection = kind(**options)
     return connection
 
 
@@ -185,8 +189,8 @@ class Link:
     async def _read(self, connection: AbstractConnection) -> None:
         while True:
             try:
-                reply = await connection.read_response(disable_decoding=True, timeout=None)
-            except ResponseError as error:
+                reply = await connection.read_response(disable_decoding=True, timeout=None, disconnect_on_error=False)
+            except (ResponseError, BusyLoadingError) as error:
                 reply = error
             if not self._open:
                 raise ConnectionError("a reply that nobody asked for")
@@ -215,8 +219,6 @@ class Link:
 
 def _translate(error: Exception) -> Exception:
     text = str(error)
-    if type(error).__name__ in ("BusyLoadingError", "ReadOnlyError", "OutOfMemoryError", "MasterDownError"):
-        return StoreUnavailable(f"The store does not take this now: {text}", outcome="not_written")
-    if text.startswith(_REFUSALS):
+    if isinstance(error, _REFUSALS) or text.startswith(_REFUSAL_CODES):
         return StoreUnavailable(f"The store does not take this now: {text}", outcome="not_written")
     return error

@@ -11,7 +11,7 @@ import msgspec
 from gateway.errors import NotFound
 from gateway.store import keys
 from gateway.store.link import Link
-from gateway.store.scripts import READ_LOG, Word
+from gateway.store.scripts import READ_LOG, READ_NEWEST, Word
 
 
 class Entry(NamedTuple):
@@ -52,15 +52,16 @@ class LogHead(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """A notification of an append; without `entries` it only says that `last_seq` exists."""
+    """A notification of an append; without `entries` it only says that `last_seq` exists.
+
+    `before_tag` is the tag of the entry that the first of them follows, 0 at the beginning of the log.
+    """
 
     last_seq: int
     last_tag: int
     status: str
+    before_tag: int
     entries: list[Entry]
-
-
-EMPTY_FEED = LogHead(0, 0, 1, "open", 0, False)
 
 
 class LogReader:
@@ -74,6 +75,9 @@ class LogReader:
     ) -> tuple[LogHead, list[Entry]]:
         """Read from `from_seq`, inclusive, together with the head of the same moment.
 
+        Args:
+            payload_bytes: About how much to read, the first entry not counted: it may only verify a place.
+
         Raises:
             NotFound: there is no such run.
             StoreUnavailable: the store did not answer.
@@ -83,7 +87,19 @@ class LogReader:
         )
         if word is Word.MISSING:
             raise NotFound("There is no such run.")
-        return _head(reply), [_entry(reply[i], reply[i + 1]) for i in range(6, len(reply), 2)]
+        return _head(reply), _entries(reply)
+
+    async def read_newest(self, name: LogName, *, entries: int, payload_bytes: int) -> tuple[LogHead, list[Entry]]:
+        """Read the newest entries in the order of the log, the newest of all whatever its size, and the head.
+
+        Raises:
+            NotFound: there is no such run.
+            StoreUnavailable: the store did not answer.
+        """
+        word, reply = await READ_NEWEST.call(self._link, [name.record, name.stream], [entries, payload_bytes])
+        if word is Word.MISSING:
+            raise NotFound("There is no such run.")
+        return _head(reply), _entries(reply)[::-1]
 
     async def heads(self, names: list[LogName]) -> list[LogHead | None]:
         """Read the heads of several logs in one round trip; None where there is none."""
@@ -96,24 +112,36 @@ def _head(reply: list[Any]) -> LogHead:
     return LogHead(int(reply[0]), int(reply[1]), int(reply[2]) or 1, reply[3].decode(), int(reply[4]), reply[5] == b"1")
 
 
+def _entries(reply: list[Any]) -> list[Entry]:
+    return [_entry(reply[i], reply[i + 1]) for i in range(6, len(reply), 2)]
+
+
 def _entry(entry_id: bytes, line: bytes) -> Entry:
     seq, _, tag = entry_id.partition(b"-")
     return Entry(int(seq), int(tag), line)
 
 
 def parse_notice(payload: bytes) -> Notice:
-    """Read what an append published: `first_seq status tag length tag length …`, a newline, the events."""
+    """Read what an append published: `first_seq status before_tag tag length tag length …`, a newline, the events.
+
+    Raises:
+        ValueError: no append published this.
+    """
     header, _, body = payload.partition(b"\n")
-    fields = header.split(b" ")
-    seq, status = int(fields[0]), fields[1].decode()
-    if fields[3] == b"0":
-        return Notice(seq, int(fields[2]), status, [])
+    first, status, before_tag, *sizes = header.split(b" ")
+    if not sizes or len(sizes) % 2:
+        raise ValueError("a notification names a tag and a length for each event")
+    seq, state = int(first), status.decode()
+    if sizes[1] == b"0":
+        return Notice(seq, int(sizes[0]), state, int(before_tag), [])
     entries, start = [], 0
-    for i in range(2, len(fields), 2):
-        end = start + int(fields[i + 1])
-        entries.append(Entry(seq, int(fields[i]), body[start:end]))
+    for tag, length in zip(sizes[::2], sizes[1::2], strict=True):
+        end = start + int(length)
+        entries.append(Entry(seq, int(tag), body[start:end]))
         start, seq = end, seq + 1
-    return Notice(entries[-1].seq, entries[-1].tag, status, entries)
+    if start != len(body):
+        raise ValueError("a notification is as long as its header says")
+    return Notice(entries[-1].seq, entries[-1].tag, state, int(before_tag), entries)
 
 
 def new_tags(count: int) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from gateway.store.log import new_tags
 from gateway.store.scripts import APPEND, REMOVE_RUN, TRIM_LOG, Word
 
 _ENDING_ROOM = 1_000
+_ENDING = TERMINAL | {Status.CANCELLING}
 TOTALS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_microusd", "credits_micro")
 
 
@@ -62,6 +63,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
 
     guard: Guard
     events: Sequence[bytes]
+    at_ms: int
     dedupe: Dedupe = Dedupe()
     changes: dict[str, Argument] = {}
     increments: dict[str, int] = {}
@@ -173,10 +175,11 @@ class RunStore:
             _text(dedupe.lifetime_ms if dedupe.idempotency else None),
             "1" if write.by_holder else "",
             # A full log still takes the events that end the run.
-            limits.log_events + (_ENDING_ROOM if write.changes else 0),
+            limits.log_events + (_ENDING_ROOM if write.changes.get("status") in _ENDING else 0),
             limits.writers,
             limits.notice_bytes,
             write.own_index,
+            write.at_ms,
         ]
         for pairs in (write.changes, write.increments, write.marks):
             args.append(len(pairs))
@@ -186,10 +189,13 @@ class RunStore:
             args += (tag, rest)
         return args
 
-    async def writer_position(self, run_id: str, writer: str) -> int:
-        """Return the number of the writer's last append, 0 when it made none."""
+    async def writer_position(self, run_id: str, writer: str) -> tuple[int, int]:
+        """Return the attempt and the number of the writer's last append, zeros when it made none."""
         position = await self._reads.call("HGET", keys.writers(run_id), writer)
-        return 0 if position is None else int(position.split(b" ", 2)[1])
+        if position is None:
+            return 0, 0
+        attempt, number, _ = position.split(b" ", 2)
+        return int(attempt), int(number)
 
     async def trim(self, run: Run, through_seq: int | None) -> None:
         """Remove events up to `through_seq` of an ended run, all of them when None (the log has then expired)."""

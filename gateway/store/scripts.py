@@ -32,6 +32,7 @@ class Word(StrEnum):
     HELD = "HELD"
     OLD = "OLD"
     MOVED = "MOVED"
+    CROWDED = "CROWDED"
 
 
 class Script:
@@ -58,9 +59,11 @@ class Script:
 
 APPEND = Script("append")
 READ_LOG = Script("read_log")
+READ_NEWEST = Script("read_newest")
 TRIM_LOG = Script("trim_log")
 REMOVE_RUN = Script("remove_run")
 RESERVE = Script("reserve")
 REINDEX = Script("reindex")
+READ_INDEXES = Script("read_indexes")
 TAKE_DUE = Script("take_due")
 SETTLE_TIMER = Script("settle_timer")

@@ -55,6 +55,15 @@ class Subscription:
                 await confirmed
         except TimeoutError:
             raise StoreUnavailable("The store did not confirm a subscription.", outcome="not_written") from None
+        finally:
+            self._forget_waiting(name, confirmed)
+
+    def _forget_waiting(self, name: bytes, confirmed: asyncio.Future[None]) -> None:
+        waiting = self._waiting.get(name, [])
+        if confirmed in waiting:
+            waiting.remove(confirmed)
+        if not waiting:
+            self._waiting.pop(name, None)
 
     def unsubscribe(self, channel: str) -> None:
         """Stop listening to `channel`."""
@@ -118,9 +127,16 @@ class Subscription:
             if kind == b"message":
                 handler = self._handlers.get(channel)
                 if handler is not None:
-                    handler(payload)
+                    self._hand_over(handler, channel, payload)
             elif kind == b"subscribe":
                 self._confirm(channel)
+
+    def _hand_over(self, handler: Handler, channel: bytes, payload: bytes) -> None:
+        try:
+            handler(payload)
+        except Exception:
+            # It would end the connection of all others.
+            logger.exception("a notification on %s could not be handled", channel.decode())
 
     def _confirm(self, channel: bytes) -> None:
         for waiting in self._waiting.pop(channel, []):

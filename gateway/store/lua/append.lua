@@ -6,8 +6,8 @@
 --       9 writer or ''    10 its first number    11 its last number    12 body fingerprint
 --       13 lifetime of the idempotency entry in ms, '' for none    14 '1' when the holder of the run appends
 --       15 most events in a log    16 most writers of a run    17 most bytes of a notification
---       18 index (from 0) of the caller's own first event
---       19 p, then p pairs field, value to set       then i, i pairs field, increment
+--       18 index (from 0) of the caller's own first event    19 time of the events, in Unix ms
+--       20 p, then p pairs field, value to set       then i, i pairs field, increment
 --       then m, m pairs field, index (from 0) of the event whose seq it takes
 --       then for each event its tag and its bytes after {"seq":N,"attempt":A,
 -- RETURNS {'OK' | 'DUPLICATE', first_seq, last_seq, status, rev, attempt, head_tag, holder_seq, cancel, pause, input}
@@ -15,13 +15,15 @@
 --       | {'GAP', expected} | {'STALE', expected} | {'MISMATCH'} | {'WRITERS'} | {'FULL', head_seq}
 local record, log, writers, idem = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local r = redis.call('HMGET', record, 'tenant', 'status', 'rev', 'attempt', 'head_seq', 'head_tag', 'held', 'lease',
-  'holder_seq', 'm:cancel', 'm:pause', 'm:input')
+  'holder_seq', 'm:cancel', 'm:pause', 'm:input', 'updated_ms')
 local tenant, status, rev, attempt = r[1], r[2], tonumber(r[3] or 0), tonumber(r[4] or 1)
 local head, head_tag, held, lease = tonumber(r[5] or 0), r[6] or '0', r[7], r[8]
 local permitted, writer, fingerprint = ARGV[3], ARGV[9], ARGV[12]
 
 local function reply(word, first, last)
-  return {word, first, last, status, rev, attempt, head_tag, tonumber(r[9] or 0), tonumber(r[10] or 0),
+  -- Who repeats an append may have missed what its first answer told.
+  local seen = word == 'OK' and tonumber(r[9] or 0) or 0
+  return {word, first, last, status, rev, attempt, head_tag, seen, tonumber(r[10] or 0),
     tonumber(r[11] or 0), tonumber(r[12] or 0)}
 end
 
@@ -39,17 +41,21 @@ if writer ~= '' then
   if p then
     local at, number, from, to, print = string.match(p, '^(%d+) (%d+) (%d+) (%d+) (.*)$')
     at, number = tonumber(at), tonumber(number)
-    local same_attempt = ARGV[7] == '' or tonumber(ARGV[7]) == at
-    if same_attempt and last == number and (at == attempt or print == fingerprint) then
-      if print ~= fingerprint then return {'MISMATCH'} end
+    local named = ARGV[7] ~= '' and tonumber(ARGV[7])
+    local repeats = last == number and print == fingerprint
+    if not named and at ~= attempt then
+      -- Its first number again could be a repeat as well as the beginning of the new attempt: it must name one.
+      if first == 1 and repeats or first ~= 1 and not repeats then return {'FENCED', attempt} end
+    end
+    if repeats and first ~= 1 and not named or last == number and (named or attempt) == at then
+      if not repeats then return {'MISMATCH'} end
       return reply('DUPLICATE', tonumber(from), tonumber(to))
     end
     if at == attempt then
       if first <= number then return {'STALE', number + 1} end
       if first > number + 1 then return {'GAP', number + 1} end
-    elseif first ~= 1 then
-      if ARGV[7] ~= '' and tonumber(ARGV[7]) == attempt then return {'GAP', 1} end
-      return {'FENCED', attempt}
+    elseif named == attempt and first ~= 1 then
+      return {'GAP', 1}
     end
   else
     if first ~= 1 then return {'GAP', 1} end
@@ -76,7 +82,7 @@ if permitted ~= 'absent' then
 end
 if ARGV[6] ~= '' and tonumber(ARGV[6]) ~= head then return {'SEQ', head} end
 
-local at = 19
+local at = 20
 local function take_pairs(apply)
   local count = tonumber(ARGV[at])
   for i = 1, count do apply(ARGV[at + 2 * i - 1], ARGV[at + 2 * i]) end
@@ -96,7 +102,7 @@ take_pairs(function(field, index) marks[#marks + 1] = {field, tonumber(index)} e
 local count = (#ARGV - at + 1) / 2
 if head + count > tonumber(ARGV[15]) then return {'FULL', head} end
 
-local before = head
+local before, before_tag = head, head_tag
 local header, lines, bytes = {}, {}, 0
 for i = 0, count - 1 do
   head = head + 1
@@ -109,8 +115,8 @@ for i = 0, count - 1 do
   bytes = bytes + #line
 end
 
-local now = redis.call('TIME')
-local now_ms = string.format('%.0f', tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000))
+-- Never back: another process's clock may be a little ahead.
+local now_ms = string.format('%.0f', math.max(tonumber(ARGV[19]), tonumber(r[13] or 0)))
 if #changes > 0 then
   rev = rev + 1
   changes[#changes + 1] = 'rev'
@@ -123,8 +129,10 @@ end
 if ARGV[14] == '1' then
   changes[#changes + 1] = 'beat_ms'
   changes[#changes + 1] = now_ms
-  changes[#changes + 1] = 'holder_seq'
-  changes[#changes + 1] = string.format('%.0f', head)
+  if count > 0 then
+    changes[#changes + 1] = 'holder_seq'
+    changes[#changes + 1] = string.format('%.0f', head)
+  end
 end
 for _, mark in ipairs(marks) do
   changes[#changes + 1] = 'm:' .. mark[1]
@@ -146,9 +154,9 @@ end
 if count > 0 then
   local top = string.format('%.0f ', before + 1) .. status .. ' '
   if bytes <= tonumber(ARGV[17]) then
-    redis.call('PUBLISH', ARGV[1], top .. table.concat(header, ' ') .. '\n' .. table.concat(lines))
+    redis.call('PUBLISH', ARGV[1], top .. before_tag .. ' ' .. table.concat(header, ' ') .. '\n' .. table.concat(lines))
   else
-    redis.call('PUBLISH', ARGV[1], string.format('%.0f ', head) .. status .. ' ' .. head_tag .. ' 0\n')
+    redis.call('PUBLISH', ARGV[1], string.format('%.0f ', head) .. status .. ' 0 ' .. head_tag .. ' 0\n')
   end
 end
 return reply('OK', first, last)

@@ -34,7 +34,8 @@ else
 end
 local seq = 0
 if known ~= status then
-  seq = tonumber(redis.call('HGET', KEYS[4], 'head_seq') or 0) + 1
+  local head = redis.call('HMGET', KEYS[4], 'head_seq', 'head_tag')
+  seq = tonumber(head[1] or 0) + 1
   local text = string.format('%.0f', seq)
   local previous = known == '' and 'null' or '"' .. known .. '"'
   local line = '{"seq":' .. text .. ',' .. ARGV[9] .. previous .. ARGV[10]
@@ -44,7 +45,7 @@ if known ~= status then
   if seq > most then redis.call('XTRIM', KEYS[5], 'MINID', string.format('%.0f', first)) end
   redis.call('HSET', KEYS[4], 'head_seq', text, 'head_tag', ARGV[8], 'first_seq', string.format('%.0f', first),
     'status', 'open')
-  redis.call('PUBLISH', ARGV[7], text .. ' open ' .. ARGV[8] .. ' ' .. #line .. '\n' .. line)
+  redis.call('PUBLISH', ARGV[7], text .. ' open ' .. (head[2] or '0') .. ' ' .. ARGV[8] .. ' ' .. #line .. '\n' .. line)
 end
 leave()
 return {'OK', seq}

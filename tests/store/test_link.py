@@ -1,0 +1,72 @@
+"""The link to the store: what a refusal means for whoever asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import hiredis
+import pytest
+from redis.exceptions import ResponseError
+
+from gateway.errors import StoreUnavailable
+from gateway.store.link import Link
+
+pytestmark = pytest.mark.anyio
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Speak the store's protocol: a command `SAY x` is answered `-x`, any other `+OK`."""
+    parser = hiredis.Reader(encoding="utf-8")
+    while chunk := await reader.read(4096):
+        parser.feed(chunk)
+        while (command := parser.gets()) is not False:
+            writer.write(f"-{command[1]}\r\n".encode() if command[0] == "SAY" else b"+OK\r\n")
+    writer.close()
+
+
+@asynccontextmanager
+async def linked() -> AsyncIterator[Link]:
+    """Give a link to a server that says what it is told to."""
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    link = Link(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", "test")
+    running = asyncio.create_task(link.run())
+    try:
+        yield link
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        server.close()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "CLUSTERDOWN The cluster is down",
+        "TRYAGAIN Multiple keys request during rehashing of slot",
+        "MASTERDOWN Link with MASTER is down",
+        "READONLY You can't write against a read only replica.",
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "LOADING Redis is loading the dataset in memory",
+        "MISCONF Redis is configured to save RDB snapshots",
+        "NOREPLICAS Not enough good replicas to write.",
+        "BUSY Redis is busy running a script.",
+    ],
+)
+async def test_a_store_that_refuses_for_now_has_not_written(refusal: str) -> None:
+    """Whoever asked may ask again, and the connection stands."""
+    async with linked() as link:
+        with pytest.raises(StoreUnavailable) as refused:
+            await link.call("SAY", refusal)
+        assert refused.value.facts["outcome"] == "not_written"
+        assert await link.call("PING") == b"OK"
+        assert link.connects == 1
+
+
+async def test_a_command_that_is_wrong_is_no_outage() -> None:
+    """A mistake of the gateway's own is not told as the store's absence."""
+    async with linked() as link:
+        with pytest.raises(ResponseError):
+            await link.call("SAY", "WRONGTYPE Operation against a key")
