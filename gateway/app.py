@@ -48,6 +48,8 @@ from gateway.store.timers import TimerStore
 
 logger = logging.getLogger(__name__)
 
+CLOSED_POLL_S = 0.01
+
 RESTART_S = 0.5
 
 
@@ -182,9 +184,12 @@ class Gateway:
         random.shuffle(outlets)
         pause_s = window_s / max(len(outlets), 1)
         for index, outlet in enumerate(outlets):
-            outlet.close(outlet.farewell("drain"), hang_up=True)
+            outlet.dismiss("drain")
             if index < len(outlets) - 1:
                 await asyncio.sleep(pause_s)
+        # One that was in mid-send has yet to be told; the server would cut it off.
+        while not all(outlet.closed for outlet in outlets):  # noqa: ASYNC110 - each is closed soon, whatever happens
+            await asyncio.sleep(CLOSED_POLL_S)
 
     async def aclose(self) -> None:
         """Stop the tasks."""

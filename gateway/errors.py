@@ -10,7 +10,7 @@ GatewayError
 ├── Conflict              the state says no
 │   ├── IllegalTransition · SeqConflict · WriterGap · WriterStale · Fenced
 │   ├── AlreadyAnswered · InputRequired · NoSuchQuestion · AmbiguousQuestion
-│   └── LogFull · TooManyWriters
+│   └── LogFull · TooManyWriters · TooManySubscriptions
 ├── LogExpired            the record stays, its log is gone
 ├── StoreUnavailable      the store cannot be asked; `outcome` says what is known
 └── Draining              this process is about to stop
@@ -171,6 +171,12 @@ class TooManyWriters(Conflict):
     """The run has as many writers as it may."""
 
     code = "too_many_writers"
+
+
+class TooManySubscriptions(Conflict):
+    """A WebSocket follows as many runs as it may."""
+
+    code = "too_many_subscriptions"
 
 
 class Contended(Conflict):

@@ -51,29 +51,29 @@ def words(meaning: str, shape: str = "", pattern: str | None = None, *, secret: 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["text", "json"]
 Fsync: TypeAlias = Literal["always", "everysec"]
-ORIGIN: Final = r"^(\*|[a-z][a-z0-9+.-]*://[^/\s,?#]+)$"
+ORIGIN: Final = r"^(\*|[a-z][a-z0-9+.-]*://[^/\s,?#]+)\Z"
 CORS: Final = words("Origins whose pages may call the API.", "comma-joined origins such as https://app.example, or *")
 AGENT: Final = words(
     "Agent of a run that names none.",
     "up to 128 letters, digits, dots, dashes and underscores",
-    r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$",
+    r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z",
 )
 REDIS: Final = words(
     "Store to use instead of the embedded one.",
     "a redis://, rediss:// or unix:// URL",
-    r"^(redis|rediss|unix)://\S+$",
+    r"^(redis|rediss|unix)://\S+\Z",
     secret=True,
 )
 DEV_KEY: Final = words(
     "Fixed development key, honoured on a loopback address only.",
     "8 to 200 visible ASCII characters",
-    r"^[!-~]{8,200}$",
+    r"^[!-~]{8,200}\Z",
     secret=True,
 )
 TICKET_SECRET: Final = words(
     "Secret that signs browser tickets; unset, the store keeps one.",
     "at least 32 characters",
-    r"^.{32,}$",
+    r"^.{32,}\Z",
     secret=True,
 )
 
@@ -81,7 +81,7 @@ TICKET_SECRET: Final = words(
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What one gateway was told; every value is within its bounds."""
 
-    host: Annotated[str, words("Address to listen on.", "a host name or address", r"^\S+$")] = "127.0.0.1"
+    host: Annotated[str, words("Address to listen on.", "a host name or address", r"^\S+\Z")] = "127.0.0.1"
     port: Annotated[int, within(0, 65_535, "Port to listen on; 0 takes a free one.")] = 8000
     workers: Annotated[int, within(1, 64, "Processes that serve the port.")] = 1
     cors_origins: Annotated[tuple[Annotated[str, Meta(pattern=ORIGIN)], ...], CORS] = ()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from gateway.client.models import Answered, Appended, Event, Gap, Pending, Run, StreamItem
+from gateway.client.models import Answered, Appended, Event, Gap, Pending, Reset, Run, StreamItem
 from gateway.client.position import Position
 from gateway.client.reader import read_stream
 from gateway.client.transport import Transport
@@ -73,6 +73,7 @@ class _EventPage(msgspec.Struct):
     next_after: str | None = None
     has_more: bool = False
     gap: dict[str, Any] | None = None
+    reset: dict[str, Any] | None = None
 
 
 class Runs:
@@ -158,15 +159,17 @@ class Runs:
 
     async def log(
         self, run_id: str, *, after: str | int | None = None, types: Iterable[str] | None = None
-    ) -> AsyncGenerator[Event | Gap, None]:
+    ) -> AsyncGenerator[StreamItem, None]:
         """Yield the run's events up to its present head, page by page, and stop there."""
         params: dict[str, Any] = {"limit": 1000, **({} if types is None else {"types": ",".join(types)})}
         while True:
             if after is not None:
                 params["after"] = str(after)
             page = await self._transport.call("GET", _path(run_id, "events"), _EventPage, params=params)
+            if page.reset is not None:
+                yield msgspec.convert({"type": "stream.reset", "run_id": run_id, **page.reset}, Reset)
             if page.gap is not None:
-                yield msgspec.convert({"type": "stream.gap", **page.gap}, Gap)
+                yield msgspec.convert({"type": "stream.gap", "run_id": run_id, **page.gap}, Gap)
             for event in page.data:
                 verified = page.next_after is not None and page.next_after.startswith(f"{event.seq}-")
                 yield msgspec.structs.replace(event, cursor=page.next_after if verified else str(event.seq))

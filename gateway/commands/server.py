@@ -18,13 +18,13 @@ from gateway import telemetry
 from gateway.app import Gateway, build
 from gateway.commands.listen import BACKLOG
 from gateway.edge.server import HttpProtocol
+from gateway.edge.ws_server import WebSocketProtocol
 from gateway.settings import KIB, Settings
 
 logger = logging.getLogger(__name__)
 
 # Longer than the idle time after which usual balancers close: who closes first must not be us.
 KEEP_ALIVE_S: Final = 75
-PING_S: Final = 20.0
 FRAME_OVERHEAD_BYTES: Final = 64 * KIB
 CLOSE_S: Final = 5.0
 
@@ -111,6 +111,7 @@ def configure(settings: Settings, gateway: Gateway) -> uvicorn.Config:
     return uvicorn.Config(
         gateway.asgi,
         http=HttpProtocol,
+        ws=WebSocketProtocol,
         interface="asgi3",
         lifespan="off",
         log_config=None,
@@ -119,8 +120,8 @@ def configure(settings: Settings, gateway: Gateway) -> uvicorn.Config:
         server_header=False,
         # A frame over the gateway's own limits is read whole, so that the answer can say so.
         ws_max_size=2 * settings.batch_bytes + FRAME_OVERHEAD_BYTES,
-        ws_ping_interval=PING_S,
-        ws_ping_timeout=PING_S,
+        ws_ping_interval=settings.keepalive_s,
+        ws_ping_timeout=settings.keepalive_s,
         ws_per_message_deflate=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, math.ceil(settings.drain_s)),

@@ -68,8 +68,20 @@ def decode_json(raw: bytes, kind: type[T]) -> T:
             msgspec.json.decode(raw or b"{}")
         value: T = _decoder(shape).decode(raw or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise explain_undecodable(error) from None
+        raise explain_undecodable(_prefer_malformed(raw, error)) from None
     return value
+
+
+def _prefer_malformed(raw: bytes, error: Exception) -> Exception:
+    """Return what is wrong with the text itself, where that is more than the shape that msgspec stopped at."""
+    if isinstance(error, msgspec.ValidationError):
+        try:
+            msgspec.json.decode(raw or b"{}")
+        except msgspec.ValidationError:
+            return error
+        except (msgspec.DecodeError, UnicodeDecodeError) as malformed:
+            return malformed
+    return error
 
 
 def explain_undecodable(error: Exception) -> GatewayError:

@@ -16,7 +16,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Match, Route, WebSocketRoute
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from gateway import errors, telemetry
@@ -125,10 +125,18 @@ async def _answer_starlette(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         detail = f"{request.method} is not a method of this path."
         problem = describe_problem(errors.MethodNotAllowed(detail, path=path), request_id)
-    else:
-        code = HTTPStatus(error.status_code).name.lower()
-        problem = describe_status(error.status_code, code, error.detail, request_id)
+        # Starlette names the methods of the first of the routes that share a path.
+        return respond(problem, {"Allow": ", ".join(sorted(_find_methods(request)))})
+    code = HTTPStatus(error.status_code).name.lower()
+    problem = describe_status(error.status_code, code, error.detail, request_id)
     return respond(problem, error.headers)
+
+
+def _find_methods(request: Request) -> set[str]:
+    found = [route for route in request.app.routes if isinstance(route, Route)]
+    return {
+        name for route in found if route.matches(request.scope)[0] is not Match.NONE for name in route.methods or ()
+    }
 
 
 class IdentifiedRequests:

@@ -12,14 +12,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from gateway.edge.problems import MEDIA_TYPE, new_request_id, problem_bytes
 from gateway.errors import BadRequest
 
-UNACKNOWLEDGED_S: Final = 60
 SILENT_S: Final = 60
 PROBE_S: Final = 15
 PROBES: Final = 4
 FLUSH_S: Final = 5.0
 PIPELINED_REQUESTS: Final = 8
 _LINUX_OPTIONS: Final = {
-    "TCP_USER_TIMEOUT": UNACKNOWLEDGED_S * 1_000,
     "TCP_KEEPIDLE": SILENT_S,
     "TCP_KEEPINTVL": PROBE_S,
     "TCP_KEEPCNT": PROBES,
@@ -110,8 +108,11 @@ async def drop(scope: Scope, receive: Receive, *, flush_s: float = FLUSH_S) -> N
 
 
 def tune_socket(transport: asyncio.Transport) -> None:
-    """Send small frames at once, and notice a peer that vanished: one that owes an acknowledgement after
-    `UNACKNOWLEDGED_S`, one that owes nothing after `SILENT_S` and four unanswered probes."""
+    """Send small frames at once, and notice a silent peer that vanished: after `SILENT_S` and four lost probes.
+
+    One that owes an acknowledgement is given up by TCP's own retransmission limit: a shorter user timeout would
+    also end a reader that lives and only does not read.
+    """
     sock = transport.get_extra_info("socket")
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.responses import Response
@@ -12,13 +13,15 @@ from starlette.responses import Response
 from gateway.domain.access import Grant
 from gateway.edge import frames
 from gateway.edge.sse import Dropped, EventStream
-from gateway.errors import StoreUnavailable
+from gateway.errors import Draining, StoreUnavailable
 from gateway.hub.hub import Hub
 from gateway.hub.outlet import Message, Outlet
 from gateway.hub.reader import Encoder, Reader
 from gateway.service.streams import Opening
 
 RETRY_STORE_S = 0.1
+
+T = TypeVar("T")
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -39,20 +42,37 @@ class SseDoor:
     def __init__(self, hub: Hub, *, retry_ms: int, hold_s: float) -> None:
         self._hub = hub
         self._hold_s = hold_s
+        self._retry_ms = retry_ms
         self.retry = frames.sse_retry(retry_ms)
         self.draining = False
 
     async def hold(self, answer: Callable[[], Awaitable[Response]]) -> Response:
         """Return the answer, trying again while the store is away; in the end, drop the connection."""
-        deadline_s = asyncio.get_running_loop().time() + self._hold_s
-        while not self.draining:
+        try:
+            return await self.wait_store(answer, self.deadline_s())
+        except (StoreUnavailable, Draining):
+            return Dropped()
+
+    def deadline_s(self) -> float:
+        """Return until when whoever begins to wait for the store now is held, on the loop's clock."""
+        return asyncio.get_running_loop().time() + self._hold_s
+
+    async def wait_store(self, call: Callable[[], Awaitable[T]], deadline_s: float) -> T:
+        """Return what `call` returns, trying again while the store is away.
+
+        Raises:
+            StoreUnavailable: it still was at the deadline.
+            Draining: this process is about to stop.
+        """
+        while True:
+            if self.draining:
+                raise Draining("This process is about to stop.")
             try:
-                return await answer()
+                return await call()
             except StoreUnavailable:
                 if asyncio.get_running_loop().time() >= deadline_s:
-                    break
-                await asyncio.sleep(RETRY_STORE_S)
-        return Dropped()
+                    raise
+            await asyncio.sleep(RETRY_STORE_S)
 
     def respond(
         self,
@@ -62,6 +82,7 @@ class SseDoor:
         *,
         finite: bool = True,
         follow: Callable[[Outlet], Callable[[], None]] | None = None,
+        on_leave: Callable[[Reader], None] | None = None,
     ) -> Response:
         """Return the stream of these lanes, or 204 when nothing will ever come of any of them.
 
@@ -69,6 +90,7 @@ class SseDoor:
             farewell: What is said before the connection is hung up: a reason, and where the readers stand.
             finite: End the response when every lane has ended.
             follow: Called with the outlet to add more readers later; returns what to call at the end.
+            on_leave: Told of each reader that has ended; a stream that has this outlives them.
         """
         if finite and lanes and all(lane.opening.nothing_follows for lane in lanes):
             self.release(lanes)
@@ -82,6 +104,7 @@ class SseDoor:
                 ping=[frames.sse_body(frames.PING)],
                 finish=[frames.END] if finite else [],
                 farewell=lambda reason: farewell(reason, outlet),
+                on_leave=on_leave,
                 grant=grant,
             )
             outlet.say([self.retry])
@@ -96,10 +119,19 @@ class SseDoor:
                 self.release(lanes)
 
             if self.draining:
-                outlet.close(hang_up=True)
+                outlet.dismiss("drain")
             return leave
 
         return EventStream(connect)
+
+    def closed(self, reason: str, resume_after: str | None) -> list[Message]:
+        """Return the last frame of a stream that is about to be hung up.
+
+        Readers that are sent away together are asked to come back apart.
+        """
+        retry_ms = random.randint(self._retry_ms // 2, 2 * self._retry_ms) if reason == "drain" else None
+        facts = {"reason": reason, "resume_after": resume_after}
+        return [frames.sse_control("stream.closed", facts, retry_ms=retry_ms)]
 
     def release(self, lanes: Sequence[Lane]) -> None:
         """Follow the lanes' logs no more."""

@@ -1,32 +1,20 @@
-"""One gateway for all tests of its client."""
+"""A client of the tested gateway, quick to try again, and a run to try it on."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from gateway.client import Client, Run
-from tests.client.serving import Gateway, run_gateway
-
-
-@pytest.fixture(scope="session")
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    """Return asyncio on uvloop."""
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture(scope="session")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Return a running gateway."""
-    with run_gateway(tmp_path_factory.mktemp("gateway") / "data") as running:
-        yield running
+from tests.client.waits import SOON
+from tests.support.running import RunningGateway
 
 
 @pytest.fixture
-async def client(gateway: Gateway) -> AsyncIterator[Client]:
+async def client(gateway: RunningGateway) -> AsyncIterator[Client]:
     """Return a client of the gateway."""
-    async with gateway.client() as opened:
+    async with Client(gateway.url, key=gateway.key, backoff=SOON) as opened:
         yield opened
 
 

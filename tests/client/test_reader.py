@@ -22,7 +22,9 @@ from gateway.client import (
     Snapshot,
     Unauthenticated,
 )
-from tests.client.serving import SOON, Gateway, lay_wire
+from tests.client.waits import SOON
+from tests.support.proxy import Cut, Dooms, lay_proxy
+from tests.support.running import RunningGateway
 
 pytestmark = pytest.mark.anyio
 
@@ -81,20 +83,24 @@ async def test_a_late_reader_may_begin_with_a_snapshot(client: Client, run: Run)
     assert [item.seq for item in rest if isinstance(item, Event)] == [snapshot.as_of_seq + 1, snapshot.as_of_seq + 2]
 
 
-async def test_a_reader_survives_every_cut(gateway: Gateway, client: Client, run: Run) -> None:
+async def test_a_reader_survives_every_cut(gateway: RunningGateway, client: Client, run: Run) -> None:
     """A connection that breaks again and again in the middle of frames costs no event and repeats none."""
     total = 3000
     seen: list[int] = []
-    async with asyncio.timeout(60), lay_wire(gateway.port) as wire, gateway.client(wire.url) as reader:
-        wire.life_bytes = 30_000
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_write_many(client, run.id, total))
-            async for item in reader.runs.events(run.id):
-                assert isinstance(item, Event)
-                seen.append(item.seq)
+    dooms = Dooms(7, cuts=30, most_bytes=30_000, most_s=5, black_holes=0)
+    async with (
+        asyncio.timeout(60),
+        lay_proxy(gateway.port, choose=dooms) as proxy,
+        Client(proxy.url, key=gateway.key, backoff=SOON) as reader,
+        asyncio.TaskGroup() as tasks,
+    ):
+        tasks.create_task(_write_many(client, run.id, total))
+        async for item in reader.runs.events(run.id):
+            assert isinstance(item, Event)
+            seen.append(item.seq)
     assert seen == list(range(1, len(seen) + 1))
     assert len(seen) > total
-    assert wire.cuts > 10
+    assert proxy.cuts.total() > 10
 
 
 async def _write_many(client: Client, run_id: str, total: int) -> None:
@@ -104,22 +110,21 @@ async def _write_many(client: Client, run_id: str, total: int) -> None:
         await writer.append("run.completed", {"output": None})
 
 
-async def test_a_silent_connection_is_opened_again(gateway: Gateway, client: Client, run: Run) -> None:
+async def test_a_silent_connection_is_opened_again(gateway: RunningGateway, client: Client, run: Run) -> None:
     """A black hole is noticed, because a living gateway is never silent for long."""
     async with (
         asyncio.timeout(20),
-        lay_wire(gateway.port) as wire,
-        Client(wire.url, key=gateway.key, backoff=SOON, silence_s=1.0) as reader,
+        lay_proxy(gateway.port) as proxy,
+        Client(proxy.url, key=gateway.key, backoff=SOON, silence_s=0.5) as reader,
         aclosing(reader.runs.events(run.id)) as items,
     ):
-        seen = [await anext(items)]
-        wire.mute = True
+        seen = [await anext(items), await anext(items)]
+        proxy.cut_all(Cut.BLACK_HOLE)
+        await proxy.wait_cuts(1)
         await write(client, run.id, "a")
-        following = asyncio.ensure_future(anext(items))
-        await wire.wait_connections(wire.connections + 1)
-        wire.mute = False
-        seen += [await following, *[item async for item in items]]
-    assert [item.seq for item in seen if isinstance(item, Event)] == list(range(1, len(seen) + 1))
+        seen += [item async for item in items]
+    assert [item.seq for item in seen if isinstance(item, Event)] == list(range(1, 6))
+    assert proxy.connections == 2
 
 
 async def test_a_trimmed_log_is_told(client: Client, run: Run) -> None:
@@ -130,14 +135,18 @@ async def test_a_trimmed_log_is_told(client: Client, run: Run) -> None:
     assert isinstance(items[0], Gap)
     assert items[0].first_seq == 4
     assert [item.seq for item in items[1:] if isinstance(item, Event)] == [4, 5, 6]
+    paged = [item async for item in client.runs.log(run.id)]
+    assert isinstance(paged[0], Gap)
+    assert [item.seq for item in paged[1:] if isinstance(item, Event)] == [4, 5, 6]
 
 
 async def test_a_cursor_that_disagrees_is_told(client: Client, run: Run) -> None:
     """A cursor of another log's making gets a Reset, then the events again."""
     await write(client, run.id, "a", "b")
-    items = [item async for item in client.runs.events(run.id, after="2-1")]
-    assert isinstance(items[0], Reset)
-    assert [item.seq for item in items[1:] if isinstance(item, Event)] == [1, 2, 3, 4, 5, 6]
+    for stream in (client.runs.events(run.id, after="2-1"), client.runs.log(run.id, after="2-1")):
+        items = [item async for item in stream]
+        assert isinstance(items[0], Reset)
+        assert [item.seq for item in items[1:] if isinstance(item, Event)] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_an_expired_log_is_told(client: Client, run: Run) -> None:
@@ -148,7 +157,7 @@ async def test_an_expired_log_is_told(client: Client, run: Run) -> None:
         await anext(client.runs.events(run.id))
 
 
-async def test_a_reader_that_may_not_is_told(gateway: Gateway, client: Client, run: Run) -> None:
+async def test_a_reader_that_may_not_is_told(gateway: RunningGateway, client: Client, run: Run) -> None:
     """An unknown run, a wrong key and a bad cursor end the loop with their error."""
     with pytest.raises(NotFound):
         await anext(client.runs.events("0" * 26))
@@ -159,21 +168,37 @@ async def test_a_reader_that_may_not_is_told(gateway: Gateway, client: Client, r
             await anext(stranger.runs.events(run.id))
 
 
-async def test_patience_ends(gateway: Gateway, run: Run) -> None:
+async def test_patience_ends(gateway: RunningGateway, run: Run) -> None:
     """A gateway that does not answer is given up after the time that was allowed."""
-    async with lay_wire(1) as wire, gateway.client(wire.url) as client:
+    async with lay_proxy(gateway.port) as proxy, Client(proxy.url, key=gateway.key, backoff=SOON) as client:
+        proxy.refuse()
         with pytest.raises(ConnectionLost):
             await anext(client.runs.events(run.id, patience_s=0.3))
-        assert wire.connections > 1
 
 
-async def test_what_is_no_gateway_is_told(gateway: Gateway, client: Client) -> None:
-    """An answer that is no event stream is an error at once, not a reason to try again."""
-    place = client.runs.events("../../healthz?")
-    with pytest.raises((NotFound, BadRequest, ProtocolError)):
-        await anext(place)
+async def test_what_is_no_gateway_is_told() -> None:
+    """An answer that is no event stream, or no JSON, is an error at once, not a reason to try again."""
+    elsewhere = await asyncio.start_server(_serve_page, "127.0.0.1", 0)
+    port = elsewhere.sockets[0].getsockname()[1]
+    try:
+        async with asyncio.timeout(10), Client(f"http://127.0.0.1:{port}") as client:
+            with pytest.raises(ProtocolError):
+                await anext(client.runs.events("0" * 26))
+            with pytest.raises(ProtocolError):
+                await client.runs.get("0" * 26)
+    finally:
+        elsewhere.close()
     with pytest.raises(ValueError, match="looks like"):
         Client("127.0.0.1:8000")
+
+
+async def _serve_page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer as some other web server would."""
+    await reader.readuntil(b"\r\n\r\n")
+    page = b"<h1>Welcome</h1>"
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {len(page)}\r\n\r\n"
+    writer.write(head.encode() + page)
+    writer.close()
 
 
 async def test_pages_of_a_log_give_the_same_events(client: Client, run: Run) -> None:
@@ -193,7 +218,8 @@ async def test_the_feed_tells_every_change_of_status(client: Client) -> None:
         items: list[FeedItem] = []
         feed = client.feed(after="0")
         async with aclosing(feed):
-            await write(client, run.id, "a")
+            await write(client, run.id, "a", end=False)
+            await write(client, run.id, "b")
             async for item in feed:
                 if item.run_id == run.id:
                     items.append(item)

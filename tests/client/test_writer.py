@@ -19,7 +19,9 @@ from gateway.client import (
     Writer,
 )
 from gateway.client.writer import EVENT_BYTES
-from tests.client.serving import Gateway, lay_wire
+from tests.client.waits import SOON
+from tests.support.proxy import Dooms, lay_proxy
+from tests.support.running import RunningGateway
 
 pytestmark = pytest.mark.anyio
 
@@ -49,39 +51,46 @@ async def test_everything_queued_is_stored_in_order(client: Client, run: Run) ->
     assert writer.waiting == 0
 
 
-async def test_a_lost_answer_repeats_nothing(gateway: Gateway, client: Client, run: Run) -> None:
+async def test_a_lost_answer_repeats_nothing(gateway: RunningGateway, client: Client, run: Run) -> None:
     """A batch whose answer was lost is sent again, and stored once."""
     total = 600
-    async with asyncio.timeout(60), lay_wire(gateway.port) as wire, gateway.client(wire.url) as shaky:
-        wire.life_bytes = 900
-        async with shaky.runs.writer(run.id) as writer:
-            for number in range(total):
-                await say(writer, number)
-                await asyncio.sleep(0)
-                if number % 5 == 0:
-                    await writer.flush()
+    dooms = Dooms(3, cuts=40, most_bytes=900, most_s=5, black_holes=0)
+    async with (
+        asyncio.timeout(60),
+        lay_proxy(gateway.port, choose=dooms) as proxy,
+        Client(proxy.url, key=gateway.key, backoff=SOON) as shaky,
+        shaky.runs.writer(run.id) as writer,
+    ):
+        for number in range(total):
+            await say(writer, number)
+            if number % 5 == 0:
+                await writer.flush()
     assert await messages(client, run.id) == [str(number) for number in range(total)]
-    assert wire.cuts > 10
+    assert proxy.cuts.total() > 10
 
 
-async def test_a_full_queue_holds_the_writer_up(gateway: Gateway, client: Client, run: Run) -> None:
+async def test_a_full_queue_holds_the_writer_up(gateway: RunningGateway, client: Client, run: Run) -> None:
     """While the gateway is away only so much is kept; the rest waits for its return."""
-    async with asyncio.timeout(20), lay_wire(gateway.port) as wire, gateway.client(wire.url) as cut_off:
-        wire.life_bytes = 1
+    async with (
+        asyncio.timeout(20),
+        lay_proxy(gateway.port) as proxy,
+        Client(proxy.url, key=gateway.key, backoff=SOON) as cut_off,
+    ):
+        proxy.refuse()
         async with cut_off.runs.writer(run.id, queue_events=10) as writer:
-            for number in range(11):
-                await say(writer, number)
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(say_for_ever(writer), 0.2)
             held = writer.waiting
-            wire.life_bytes = None
-    assert held < 25
+            await proxy.accept()
+    # One batch is under way, and the queue is full behind it.
+    assert 10 < held <= 20
     assert len(await messages(client, run.id)) == held
 
 
-async def test_patience_with_an_absent_gateway_ends(run: Run, gateway: Gateway) -> None:
+async def test_patience_with_an_absent_gateway_ends(gateway: RunningGateway, run: Run) -> None:
     """After the time that was allowed the writer says so."""
-    async with lay_wire(1) as wire, gateway.client(wire.url) as client:
+    async with lay_proxy(gateway.port) as proxy, Client(proxy.url, key=gateway.key, backoff=SOON) as client:
+        proxy.refuse()
         with pytest.raises(ConnectionLost):
             async with client.runs.writer(run.id, repeat_s=0.2) as writer:
                 await say(writer, "a")

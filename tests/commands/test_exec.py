@@ -8,10 +8,12 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -26,7 +28,10 @@ from gateway.commands.exec.journal import Journal
 from gateway.commands.exec.lines import Line, LineSplitter
 from gateway.commands.exec.outcome import conclude, conclude_unstarted, exit_code_of, grace_s
 from gateway.commands.exec.questions import Asker, answer_text
-from tests.client.serving import Gateway, run_gateway
+from tests.client.waits import SOON
+from tests.commands.reach import Reachable, environment
+from tests.support.processes import serving
+from tests.support.running import RunningGateway, RunningStore, run_gateway
 
 
 def cancel_request(**data: object) -> Event:
@@ -135,23 +140,17 @@ FOR_EVER = "while :; do sleep 0.05; done"
 DEADLINE_S = 30.0
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    """Return asyncio on uvloop."""
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Return a running gateway."""
-    with run_gateway(tmp_path_factory.mktemp("gateway") / "data") as running:
+@pytest.fixture
+async def gateway(store: RunningStore) -> AsyncIterator[RunningGateway]:
+    """Return a gateway that gives a cancelled run three seconds."""
+    async with run_gateway(store.url, cancel_grace_s=3.0) as running:
         yield running
 
 
 @pytest.fixture
-async def client(gateway: Gateway) -> AsyncIterator[Client]:
+async def client(gateway: RunningGateway) -> AsyncIterator[Client]:
     """Return a client of the gateway."""
-    async with gateway.client() as opened:
+    async with Client(gateway.url, key=gateway.key, backoff=SOON) as opened:
         yield opened
 
 
@@ -190,11 +189,11 @@ class Exec:
 
 
 @asynccontextmanager
-async def gateway_exec(gateway: Gateway, client: Client, *arguments: str) -> AsyncIterator[Exec]:
+async def gateway_exec(gateway: Reachable, client: Client, *arguments: str) -> AsyncIterator[Exec]:
     """Start `gateway exec` with these arguments; it does not outlive the block."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "exec", *arguments),
-        env=gateway.environment,
+        env=environment(gateway),
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
@@ -211,7 +210,7 @@ async def gateway_exec(gateway: Gateway, client: Client, *arguments: str) -> Asy
         await process.communicate()
 
 
-async def test_output_becomes_the_log_and_the_status_its_end(gateway: Gateway, client: Client) -> None:
+async def test_output_becomes_the_log_and_the_status_its_end(gateway: RunningGateway, client: Client) -> None:
     """Both streams are in the log as they came, and the terminal event comes after all of them."""
     script = "printf 'one\\ntwo\\nthree'; echo bad >&2; exit 3"
     options = ("--title", "counting", "--tag", "a=b", "--agent", "counter", "--thread", "t-exec")
@@ -229,7 +228,7 @@ async def test_output_becomes_the_log_and_the_status_its_end(gateway: Gateway, c
     assert (run.title, run.tags, run.agent_id, run.thread_id) == ("counting", {"a": "b"}, "counter", "t-exec")
 
 
-async def test_a_good_command_completes_its_run(gateway: Gateway, client: Client) -> None:
+async def test_a_good_command_completes_its_run(gateway: RunningGateway, client: Client) -> None:
     """Status 0 is in the output; without --ask standard input is empty; --quiet is quiet."""
     async with gateway_exec(gateway, client, "--", "cat") as running:
         assert await running.finish() == 0
@@ -237,7 +236,7 @@ async def test_a_good_command_completes_its_run(gateway: Gateway, client: Client
     assert (run.status, run.output["exit_code"]) == ("completed", 0)
 
 
-async def test_a_missing_command_fails_its_run(gateway: Gateway, client: Client) -> None:
+async def test_a_missing_command_fails_its_run(gateway: RunningGateway, client: Client) -> None:
     """The run says what could not be found, the shell gets 127."""
     async with gateway_exec(gateway, client, "--", "no-such-program") as running:
         assert await running.finish() == 127
@@ -246,20 +245,19 @@ async def test_a_missing_command_fails_its_run(gateway: Gateway, client: Client)
     assert (run.status, run.error["code"]) == ("failed", "command_not_found")
 
 
-async def test_a_cancelled_run_terminates_its_command(gateway: Gateway, client: Client) -> None:
+async def test_a_cancelled_run_terminates_its_command(gateway: RunningGateway, client: Client) -> None:
     """The command may say its last words; they come before the confirmation."""
     script = f"trap 'echo bye; exit 7' TERM; echo up; {FOR_EVER}"
     async with gateway_exec(gateway, client, "--", "sh", "-c", script) as running:
         await running.see("log", "up")
         await client.runs.cancel(running.run_id, reason="enough")
         assert await running.finish() == 7
-        events = await running.events()
-    assert [event.type for event in events[-2:]] == ["log", "run.cancelled"]
-    assert (events[-2].data["message"], events[-1].data["reason"]) == ("bye", "enough")
-    assert events[-1].data["actor"]["kind"] == "key"
+        assert await running.output() == ["up", "bye"]
+        last = (await running.events())[-1]
+    assert (last.type, last.data["reason"], last.data["actor"]["kind"]) == ("run.cancelled", "enough", "key")
 
 
-async def test_a_command_that_ignores_term_is_killed_within_the_grace(gateway: Gateway, client: Client) -> None:
+async def test_a_command_that_ignores_term_is_killed_within_the_grace(gateway: RunningGateway, client: Client) -> None:
     """KILL reaches what the command started too, and the holder still confirms by itself."""
     script = f"trap '' TERM; (sleep 1000) & echo $!; {FOR_EVER}"
     async with gateway_exec(gateway, client, "--", "sh", "-c", script) as running:
@@ -272,7 +270,7 @@ async def test_a_command_that_ignores_term_is_killed_within_the_grace(gateway: G
     assert not psutil.pid_exists(started) or psutil.Process(started).status() == psutil.STATUS_ZOMBIE
 
 
-async def test_a_paused_command_stands_still(gateway: Gateway, client: Client) -> None:
+async def test_a_paused_command_stands_still(gateway: RunningGateway, client: Client) -> None:
     """Pausing stops the process, resuming continues it."""
     async with gateway_exec(gateway, client, "--", "sh", "-c", f"echo $$; {FOR_EVER}") as running:
         await running.see("run.started")
@@ -298,7 +296,7 @@ async def _until_stopped(process: psutil.Process, *, stopped: bool) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_prompt_asks_and_the_answer_is_typed(gateway: Gateway, client: Client) -> None:
+async def test_a_prompt_asks_and_the_answer_is_typed(gateway: RunningGateway, client: Client) -> None:
     """A prompt without a line end is a question; each answer reaches the program that waits for it."""
     script = "printf 'Go on? [y/N] '; read a; printf 'Name? '; read b; echo $a $b"
     async with gateway_exec(gateway, client, "--ask", r"\? (\[y/N\] )?$", "--", "sh", "-c", script) as running:
@@ -312,7 +310,7 @@ async def test_a_prompt_asks_and_the_answer_is_typed(gateway: Gateway, client: C
         assert await running.output() == ["Go on? [y/N] ", "Name? ", "yes 5"]
 
 
-async def test_a_question_waits_while_its_run_is_paused(gateway: Gateway, client: Client) -> None:
+async def test_a_question_waits_while_its_run_is_paused(gateway: RunningGateway, client: Client) -> None:
     """A prompt that meets a paused run is asked once the run goes on, and the recording survives it."""
     # In a session of its own it is not stopped, and asks although the run is paused.
     asking = "setsid -w sh -c 'echo up; sleep 0.7; printf \"Sure? \"; read a; echo got $a'"
@@ -372,7 +370,7 @@ async def test_a_run_that_is_paused_before_it_begins_begins_later(client: Client
     assert beginning.result().status == "running"
 
 
-async def test_ctrl_c_ends_the_command_and_the_run(gateway: Gateway, client: Client) -> None:
+async def test_ctrl_c_ends_the_command_and_the_run(gateway: RunningGateway, client: Client) -> None:
     """The first asks, the second forces, and the run is cancelled, not left open."""
     script = f"trap 'echo no' TERM; echo up; {FOR_EVER}"
     async with gateway_exec(gateway, client, "--", "sh", "-c", script) as running:
@@ -384,7 +382,7 @@ async def test_ctrl_c_ends_the_command_and_the_run(gateway: Gateway, client: Cli
         assert (await client.runs.get(running.run_id)).status == "cancelled"
 
 
-async def test_a_run_that_is_ended_elsewhere_stops_its_command(gateway: Gateway, client: Client) -> None:
+async def test_a_run_that_is_ended_elsewhere_stops_its_command(gateway: RunningGateway, client: Client) -> None:
     """Nothing goes on for a run that is over."""
     async with gateway_exec(gateway, client, "--", "sleep", "1000") as running:
         await running.see("run.started")
@@ -392,7 +390,7 @@ async def test_a_run_that_is_ended_elsewhere_stops_its_command(gateway: Gateway,
         assert await running.finish() == 143
 
 
-async def test_what_a_command_leaves_behind_does_not_hold_its_run_open(gateway: Gateway, client: Client) -> None:
+async def test_what_a_command_leaves_behind_does_not_hold_its_run_open(gateway: RunningGateway, client: Client) -> None:
     """A background program that keeps the pipe does not keep the run."""
     async with gateway_exec(gateway, client, "--", "sh", "-c", "sleep 60 & echo $!") as running:
         assert await running.finish() == 0
@@ -400,23 +398,28 @@ async def test_what_a_command_leaves_behind_does_not_hold_its_run_open(gateway: 
         os.kill(int((await running.output())[0]), signal.SIGKILL)
 
 
-async def test_a_killed_gateway_loses_no_line(gateway: Gateway, client: Client) -> None:
+async def test_a_killed_gateway_loses_no_line() -> None:
     """The program goes on while the gateway is away, and everything it said is delivered once."""
     script = "i=0; while [ $i -lt 200 ]; do i=$((i+1)); echo $i; sleep 0.01; done"
-    async with gateway_exec(gateway, client, "--", "sh", "-c", script) as running:
-        await running.see("log", "20")
-        await asyncio.to_thread(gateway.kill)
-        await asyncio.to_thread(gateway.start)
-        assert await running.finish() == 0
-        assert await running.output() == [str(number) for number in range(1, 201)]
-        assert (await client.runs.get(running.run_id)).status == "completed"
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder:
+        async with (
+            serving(Path(folder) / "data") as gateway,
+            Client(gateway.url, key=gateway.key, backoff=SOON) as client,
+            gateway_exec(gateway, client, "--", "sh", "-c", script) as running,
+        ):
+            await running.see("log", "20")
+            await gateway.kill()
+            await gateway.start()
+            assert await running.finish() == 0
+            assert await running.output() == [str(number) for number in range(1, 201)]
+            assert (await client.runs.get(running.run_id)).status == "completed"
 
 
-async def test_without_a_gateway_nothing_is_started(gateway: Gateway) -> None:
+async def test_without_a_gateway_nothing_is_started(gateway: RunningGateway) -> None:
     """Exit code 125 says that the command was not run."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "exec", "--key", "gwk_wrong", "--", "echo", "hi"),
-        env=gateway.environment,
+        env=environment(gateway),
         stdout=PIPE,
         stderr=PIPE,
     )

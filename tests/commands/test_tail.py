@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+import tempfile
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,7 +17,10 @@ from rich.console import Console
 from gateway.client import Client, Event, Gap, Reset, Run, Snapshot, StreamItem
 from gateway.commands.tail.text import compact, duration, printable
 from gateway.commands.tail.view import View
-from tests.client.serving import Gateway, run_gateway
+from tests.client.waits import SOON
+from tests.commands.reach import Reachable, environment
+from tests.support.processes import serving
+from tests.support.running import RunningGateway
 
 
 def event(type: str, data: object, **envelope: str) -> Event:
@@ -137,23 +142,10 @@ DEADLINE_S = 30.0
 COMPLETED = {"type": "run.completed", "data": {"output": "fine"}}
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    """Return asyncio on uvloop."""
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Return a running gateway."""
-    with run_gateway(tmp_path_factory.mktemp("gateway") / "data") as running:
-        yield running
-
-
 @pytest.fixture
-async def client(gateway: Gateway) -> AsyncIterator[Client]:
+async def client(gateway: RunningGateway) -> AsyncIterator[Client]:
     """Return a client of the gateway."""
-    async with gateway.client() as opened:
+    async with Client(gateway.url, key=gateway.key, backoff=SOON) as opened:
         yield opened
 
 
@@ -170,10 +162,10 @@ def line(message: str) -> dict[str, object]:
     return {"type": "log", "data": {"level": "info", "message": message}}
 
 
-async def start(gateway: Gateway, *arguments: str) -> asyncio.subprocess.Process:
+async def start(gateway: Reachable, *arguments: str) -> asyncio.subprocess.Process:
     """Start a command of the gateway, with pipes for its output."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", *arguments), env=gateway.environment, stdout=PIPE, stderr=PIPE
+        *(sys.executable, "-m", "gateway", *arguments), env=environment(gateway), stdout=PIPE, stderr=PIPE
     )
 
 
@@ -196,7 +188,7 @@ async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
     return seen
 
 
-async def test_a_run_is_shown_as_it_happens(gateway: Gateway, client: Client, run: Run) -> None:
+async def test_a_run_is_shown_as_it_happens(gateway: RunningGateway, client: Client, run: Run) -> None:
     """Lines come while the run goes on, and its completion is exit code 0."""
     process = await start(gateway, "tail", run.id)
     await read_until(process, "once")
@@ -206,20 +198,27 @@ async def test_a_run_is_shown_as_it_happens(gateway: Gateway, client: Client, ru
     assert [part[10:] for part in rest.splitlines()] == ["upon", "● completed  fine"]
 
 
-async def test_a_tail_outlives_its_gateway(gateway: Gateway, client: Client, run: Run) -> None:
+async def test_a_tail_outlives_its_gateway() -> None:
     """A restart of the gateway shows neither as a loss nor as a repetition."""
-    process = await start(gateway, "tail", "--json", run.id)
-    seen = await read_until(process, "once")
-    await asyncio.to_thread(gateway.stop)
-    await asyncio.to_thread(gateway.start)
-    await client.runs.append(run.id, [line("upon"), COMPLETED])
-    code, rest, _ = await finish(process)
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder:
+        async with (
+            serving(Path(folder) / "data") as gateway,
+            Client(gateway.url, key=gateway.key, backoff=SOON) as client,
+        ):
+            run = await client.runs.create("teller")
+            await client.runs.append(run.id, [line("once")])
+            process = await start(gateway, "tail", "--json", run.id)
+            seen = await read_until(process, "once")
+            await gateway.stop()
+            await gateway.start()
+            await client.runs.append(run.id, [line("upon"), COMPLETED])
+            code, rest, _ = await finish(process)
     events = [msgspec.json.decode(text) for text in (seen + rest).splitlines()]
     assert [event["seq"] for event in events] == list(range(1, 7))
     assert code == 0
 
 
-async def test_json_lines_can_be_resumed(gateway: Gateway, client: Client, run: Run) -> None:
+async def test_json_lines_can_be_resumed(gateway: RunningGateway, client: Client, run: Run) -> None:
     """Each line has the cursor to go on after it; a run that did not complete is exit code 1."""
     await client.runs.append(run.id, [line("upon"), line("a time")])
     await client.runs.cancel(run.id, force=True)
@@ -232,7 +231,7 @@ async def test_json_lines_can_be_resumed(gateway: Gateway, client: Client, run: 
     assert [msgspec.json.decode(text)["type"] for text in out.splitlines()] == ["log", "run.cancelled"]
 
 
-async def test_a_snapshot_of_the_log_does_not_wait(gateway: Gateway, run: Run) -> None:
+async def test_a_snapshot_of_the_log_does_not_wait(gateway: RunningGateway, run: Run) -> None:
     """With --no-follow a run that goes on is exit code 0."""
     code, out, _ = await finish(await start(gateway, "tail", "--no-follow", run.id))
     assert (code, out.splitlines()[-1][10:]) == (0, "once")
@@ -248,7 +247,7 @@ async def test_a_snapshot_of_the_log_does_not_wait(gateway: Gateway, run: Run) -
         (("runs", "--url", "nonsense"), 2),
     ],
 )
-async def test_refusals_are_said_and_counted(gateway: Gateway, arguments: tuple[str, ...], code: int) -> None:
+async def test_refusals_are_said_and_counted(gateway: RunningGateway, arguments: tuple[str, ...], code: int) -> None:
     """A refusal is one line on stderr and its own exit code."""
     returncode, out, err = await finish(await start(gateway, *arguments))
     assert (returncode, out) == (code, "")
@@ -256,7 +255,7 @@ async def test_refusals_are_said_and_counted(gateway: Gateway, arguments: tuple[
     assert err
 
 
-async def test_runs_are_found_and_steered(gateway: Gateway, client: Client, run: Run) -> None:
+async def test_runs_are_found_and_steered(gateway: RunningGateway, client: Client, run: Run) -> None:
     """The same command lists, shows, pauses, resumes, answers and cancels."""
     await client.runs.append(
         run.id, [{"type": "run.waiting_for_input", "data": {"prompt": "Which?", "request_id": "q1"}}]

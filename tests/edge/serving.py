@@ -6,21 +6,22 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvicorn
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message
 
 from gateway.edge.server import HttpProtocol
+from gateway.edge.ws_server import WebSocketProtocol
 
 
 @asynccontextmanager
-async def serve(app: ASGIApp, listener: socket.socket | None = None) -> AsyncIterator[int]:
-    """Serve `app` and yield its port; connections are taken from the first moment on."""
+async def serve(app: ASGIApp, listener: socket.socket | None = None, **options: Any) -> AsyncIterator[int]:
+    """Serve `app` with the gateway's protocols and yield its port; connections are taken from the first moment on."""
     listener = listener or socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, http=HttpProtocol, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=2
-    )
+    options = {"http": HttpProtocol, "ws": WebSocketProtocol, "timeout_graceful_shutdown": 2, **options}
+    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, **options)
     server = uvicorn.Server(config)
     # No task group: a failing test would cancel the server, and its connections would outlive it.
     serving = asyncio.create_task(server.serve([listener]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,6 +12,7 @@ from starlette.responses import Response
 
 from gateway.dialects.native.project import run_body, to_json
 from gateway.domain.run import Run
+from gateway.edge import query as q
 from gateway.edge.body import read_json
 from gateway.entry.callers import Callers
 from gateway.entry.streaming import SseDoor
@@ -27,6 +29,8 @@ from gateway.service.writing import Writing
 from gateway.store.clock import StoreClock
 
 T = TypeVar("T")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -62,7 +66,8 @@ class Native(msgspec.Struct, frozen=True):
     bounds: Bounds
 
     async def body(self, request: Request, kind: type[T]) -> T:
-        """Return a control request's body; none at all is all defaults."""
+        """Return a control request's body; none at all is all defaults. Such requests take no query parameters."""
+        q.refuse_unknown(q.parse_query(request.scope["query_string"]), ())
         return await read_json(request, kind, limit_bytes=self.bounds.body_bytes)
 
 
@@ -86,6 +91,6 @@ def acting(caller: Caller, triggered_by: str | None) -> Caller:
     return msgspec.structs.replace(caller, triggered_by=triggered_by)
 
 
-def to_ms(moment: Any) -> int | None:
+def to_ms(moment: datetime | None) -> int | None:
     """Return a datetime as Unix ms."""
-    return None if moment is None else int(moment.timestamp() * 1000)
+    return None if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)

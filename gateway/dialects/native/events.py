@@ -12,7 +12,8 @@ from starlette.routing import Route
 from gateway.dialects.native.context import Native, answer, run_id_of
 from gateway.dialects.native.lines import StreamedAppend
 from gateway.dialects.native.project import written_body
-from gateway.dialects.native.streams import StreamRoutes, read_start, read_types
+from gateway.dialects.native.starts import read_start, read_types
+from gateway.dialects.native.streams import StreamRoutes
 from gateway.dialects.native.wire import Append, IncomingEvent
 from gateway.domain import access
 from gateway.edge import query as q
@@ -48,6 +49,7 @@ class EventRoutes:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type == "application/x-ndjson":
             return await self._append_lines(request, caller, run_id)
+        q.refuse_unknown(q.parse_query(request.scope["query_string"]), ())
         raw = await read_body(request, limit_bytes=self._native.bounds.batch_bytes)
         body = _decode_append(raw)
         batch = Batch(
@@ -68,16 +70,31 @@ class EventRoutes:
         if (writer is None) != (number is None):
             raise InvalidBody("Give writer and writer_seq together.", parameter="writer_seq")
         attempt = q.read_int(query, "attempt", low=1, high=2**53)
-        if writer is None and caller.idempotency_key is not None:
+        key = caller.idempotency_key if writer is None else None
+        if key is not None:
             # A stream of lines is recognised by its writer: the key becomes one, its first line the first.
-            writer, number = f"key-{digest(caller.idempotency_key)}", 1
+            writer, number = f"key-{digest(key)}", 1
         caller = msgspec.structs.replace(caller, idempotency_key=None)
+
+        async def look_up() -> int:
+            return await self._native.writing.writer_position(
+                caller, run_id, writer or "", attempt=attempt, any_attempt=key is not None
+            )
+
         # Asked first: once the answer has begun, a refusal could only be told in it.
-        position = await self._native.writing.writer_position(caller, run_id, writer or "")
+        position = await look_up()
         if number is not None and number > position + 1:
             raise WriterGap(f"A number was skipped; the next one is {position + 1}.", expected=position + 1)
         lines = StreamedAppend(
-            self._native, request, caller, run_id, writer=writer, number=number, position=position, attempt=attempt
+            self._native,
+            request,
+            caller,
+            run_id,
+            writer=writer,
+            number=number,
+            position=position,
+            look_up=look_up,
+            attempt=attempt,
         )
         return LineResponse(lines.answers())
 

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from gateway.dialects.native.context import Native, answer, run_id_of
 from gateway.dialects.native.project import run_body
 from gateway.domain import access
+from gateway.edge import query as q
 from gateway.service.folds import Snapshot
 
 Show = Callable[[Snapshot], dict[str, Any]]
@@ -77,6 +78,7 @@ class FoldRoutes:
     def _showing(self, show: Show) -> Callable[[Request], Awaitable[Response]]:
         async def fold(request: Request) -> Response:
             caller = await self._native.callers.authenticate(request, access.RUNS_READ)
+            q.refuse_unknown(q.parse_query(request.scope["query_string"]), ())
             taken = await self._native.folds.snapshot(caller.grant, run_id_of(request))
             return answer({**show(taken), "as_of_seq": taken.as_of.seq, "as_of": taken.as_of.text})
 

@@ -44,17 +44,18 @@ class AccessRoutes:
         if body.ttl_s is not None and body.ttl_s > longest_s:
             raise InvalidBody(f"ttl_s is at most {longest_s}.", path="$.ttl_s")
         ttl_s = min(TICKET_S, longest_s) if body.ttl_s is None else body.ttl_s
-        decided = msgspec.json.encode([self._native.clock.now_ms() + ttl_s * 1000, new_ticket_id()]).decode()
-        asked = msgspec.to_builtins(body)
-        expires_ms, ticket_id = msgspec.json.decode(await self._native.once.settle(caller, "ticket", asked, decided))
         grant = access.narrow(
             caller.grant,
             scopes=frozenset(body.scopes or [access.RUNS_READ]),
             runs=None if body.runs is None else frozenset(map(parse_run_id, body.runs)),
             thread_id=body.thread_id,
-            expires_ms=expires_ms,
+            expires_ms=self._native.clock.now_ms() + ttl_s * 1000,
         )
         await self._check_runs(caller.grant, grant)
+        decided = msgspec.json.encode([grant.expires_ms, new_ticket_id()]).decode()
+        asked = msgspec.to_builtins(body)
+        expires_ms, ticket_id = msgspec.json.decode(await self._native.once.settle(caller, "ticket", asked, decided))
+        grant = msgspec.structs.replace(grant, expires_ms=expires_ms)
         ticket = await self._native.callers.make_ticket(grant, ticket_id)
         return answer({"ticket": ticket, "expires_at": at(grant.expires_ms), "scopes": sorted(grant.scopes)}, 201)
 
@@ -69,6 +70,8 @@ class AccessRoutes:
         tenant = body.tenant or caller.tenant
         agents = None if body.agents is None else frozenset(body.agents)
         access.require_delegation(caller.grant, tenant, agents)
+        access.check_scopes(frozenset(body.scopes))
+        access.check_tenant(tenant)
         named = body.principal
         principal = None if named is None else Principal(id=named.id, name=named.name, email=named.email)
         mine = new_key_id()
@@ -89,14 +92,15 @@ class AccessRoutes:
         return answer({"key": secret, **key_body(record)}, 201)
 
     async def list_keys(self, request: Request) -> Response:
-        """`GET /v1/keys`: the tenant's keys, without the keys themselves."""
+        """`GET /v1/keys`: the tenant's keys within reach, without the keys themselves."""
         caller = await self._native.callers.authenticate(request, access.ADMIN)
         query = q.parse_query(request.scope["query_string"])
         q.refuse_unknown(query, ("tenant",))
         tenant = q.read_text(query, "tenant") or caller.tenant
         access.require_administration(caller.grant, tenant)
         records = await self._native.access.list_keys(tenant)
-        return answer(list_body([key_body(record) for record in records], None))
+        mine = [key_body(record) for record in records if access.reaches_key(caller.grant, record)]
+        return answer(list_body(mine, None))
 
     async def revoke_key(self, request: Request) -> Response:
         """`DELETE /v1/keys/{id}`: end a key and every stream and ticket that came of it."""
@@ -105,7 +109,7 @@ class AccessRoutes:
         q.refuse_unknown(query, ("tenant",))
         tenant = q.read_text(query, "tenant") or caller.tenant
         access.require_administration(caller.grant, tenant)
-        record = await self._native.access.revoke_key(
-            tenant, request.path_params["key_id"], now_ms=self._native.clock.now_ms()
-        )
+        key_id = request.path_params["key_id"]
+        access.require_key(caller.grant, await self._native.access.find_key(tenant, key_id), key_id)
+        record = await self._native.access.revoke_key(tenant, key_id, now_ms=self._native.clock.now_ms())
         return answer(key_body(record))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 from starlette.requests import Request
@@ -12,11 +12,13 @@ from gateway.dialects.native.wire import IncomingEvent
 from gateway.domain.events import NewEvent
 from gateway.edge.body import decode_json, read_lines
 from gateway.edge.problems import describe_problem, request_id_of
-from gateway.errors import GatewayError, StoreUnavailable
+from gateway.errors import GatewayError, IdempotencyMismatch, StoreUnavailable, WriterStale
 from gateway.service.actors import Caller
 from gateway.service.writing import Batch
 
 IDLE_S = 300.0
+AROUND_BYTES = 2_048
+"""What a line may have around its event's data."""
 
 
 class StreamedAppend:
@@ -25,6 +27,7 @@ class StreamedAppend:
     Args:
         number: The writer's number of the first line; each line counts one.
         position: The writer's last stored number: lines up to it are acknowledged, not stored again.
+        look_up: Returns that number as it is by now: a connection that broke may still store what it had brought.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class StreamedAppend:
         writer: str | None,
         number: int | None,
         position: int,
+        look_up: Callable[[], Awaitable[int]],
         attempt: int | None,
     ) -> None:
         self._native = native
@@ -46,17 +50,18 @@ class StreamedAppend:
         self._writer = writer
         self._number = number
         self._position = position
+        self._look_up = look_up
         self._attempt = attempt
         self._done = 0
 
     async def answers(self) -> AsyncIterator[bytes]:
         """Yield an answer a line: `{"line":1,"seq":7}`; `{"line":3,"error":problem}` is the last one."""
-        batches = read_lines(self._request, line_bytes=self._native.bounds.event_bytes, idle_s=IDLE_S)
+        line_bytes = self._native.bounds.event_bytes + AROUND_BYTES
         try:
-            async for lines in batches:
+            async for lines in read_lines(self._request, line_bytes=line_bytes, idle_s=IDLE_S):
                 known = self._known(len(lines))
                 if known:
-                    yield self._tell([b'"duplicate":true'] * known)
+                    yield self._tell_known(known)
                 async for answer in self._store(lines[known:]):
                     yield answer
         except GatewayError as error:
@@ -79,16 +84,26 @@ class StreamedAppend:
             raise failure
 
     async def _append(self, events: Sequence[NewEvent]) -> AsyncIterator[bytes]:
+        rest: Sequence[Sequence[NewEvent]] = ()
         try:
             yield await self._append_together(events)
         except StoreUnavailable:
             raise
+        except (WriterStale, IdempotencyMismatch):
+            self._position = await self._look_up()
+            known = self._known(len(events))
+            if not known:
+                raise
+            yield self._tell_known(known)
+            rest = [events[known:]] if known < len(events) else ()
         except GatewayError:
             if len(events) == 1:
                 raise
             # Lines before the refused one stand on their own.
-            for event in events:
-                yield await self._append_together([event])
+            rest = [[event] for event in events]
+        for part in rest:
+            async for answer in self._append(part):
+                yield answer
 
     async def _append_together(self, events: Sequence[NewEvent]) -> bytes:
         first = None if self._number is None else self._number + self._done
@@ -100,12 +115,17 @@ class StreamedAppend:
             attempt=self._attempt,
         )
         written = await self._native.writing.append(self._caller, self._run_id, batch)
-        return self._tell([b'"seq":%d' % (written.first_seq + index) for index in range(len(events))])
+        # Only before an event that ends the run does the gateway write between, and nothing comes after that one.
+        seqs = [*range(written.first_seq, written.first_seq + len(events) - 1), written.last_seq]
+        return self._tell([b'"seq":%d' % seq for seq in seqs])
 
     def _known(self, count: int) -> int:
         if self._number is None:
             return 0
         return max(0, min(count, self._position - (self._number + self._done) + 1))
+
+    def _tell_known(self, count: int) -> bytes:
+        return self._tell([b'"duplicate":true'] * count)
 
     def _tell(self, facts: Sequence[bytes]) -> bytes:
         first = self._done + 1

@@ -10,8 +10,8 @@ from gateway.domain.access import KeyRecord
 from gateway.domain.events import format_time
 from gateway.domain.lifecycle import Status
 from gateway.domain.run import Question, Run
+from gateway.service.listing import OpenQuestion
 from gateway.service.writing import Written
-from gateway.store.indexes import Position
 
 
 def at(ms: int | None) -> str | None:
@@ -79,11 +79,11 @@ def run_body(run: Run) -> dict[str, Any]:
     }
 
 
-def inbox_items(run: Run) -> list[dict[str, Any]]:
-    """Return the run's open questions as the inbox shows them."""
-    spec = run.spec
+def inbox_item(asked: OpenQuestion) -> dict[str, Any]:
+    """Return an open question as the inbox shows it."""
+    spec = asked.run.spec
     about = {"run_id": spec.id, "agent_id": spec.agent_id, "thread_id": spec.thread_id, "title": spec.title}
-    return [question_body(q) | about for q in run.state.open]
+    return question_body(asked.question) | about
 
 
 def written_body(written: Written) -> dict[str, Any]:
@@ -113,10 +113,9 @@ def key_body(record: KeyRecord) -> dict[str, Any]:
     }
 
 
-def list_body(data: list[Any], next_before: Position | None) -> dict[str, Any]:
+def list_body(data: list[Any], next_cursor: str | None) -> dict[str, Any]:
     """Return a page of a list."""
-    cursor = None if next_before is None else f"{next_before.created_us}-{next_before.run_id}"
-    return {"data": data, "next_cursor": cursor, "has_more": next_before is not None}
+    return {"data": data, "next_cursor": next_cursor, "has_more": next_cursor is not None}
 
 
 ALIASES: dict[str, Status] = {

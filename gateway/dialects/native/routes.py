@@ -10,6 +10,7 @@ from gateway.dialects.native.events import EventRoutes
 from gateway.dialects.native.folds import FoldRoutes
 from gateway.dialects.native.keys import AccessRoutes
 from gateway.dialects.native.runs import RunRoutes
+from gateway.dialects.native.socket import SocketRoutes
 from gateway.dialects.native.streams import StreamRoutes
 
 
@@ -19,6 +20,7 @@ def routes(native: Native) -> list[BaseRoute]:
     streams = StreamRoutes(native, runs)
     return [
         *streams.routes(),
+        *SocketRoutes(native).routes(),
         *EventRoutes(native, streams).routes(),
         *FoldRoutes(native).routes(),
         *AccessRoutes(native).routes(),

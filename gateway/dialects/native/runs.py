@@ -8,7 +8,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.dialects.native.context import Native, acting, answer, answer_run, run_id_of, to_ms
-from gateway.dialects.native.project import STATUS_WORDS, inbox_items, list_body, run_body, status_of
+from gateway.dialects.native.paging import PAGING, read_limit, read_place, read_position, write_cursor
+from gateway.dialects.native.project import STATUS_WORDS, inbox_item, list_body, run_body, status_of
 from gateway.dialects.native.wire import Act, CreateRun, Purge
 from gateway.domain import access
 from gateway.domain.lifecycle import Action
@@ -16,12 +17,11 @@ from gateway.domain.run import Run
 from gateway.edge import query as q
 from gateway.edge.body import read_json
 from gateway.errors import BadRequest, InvalidBody
-from gateway.service.actors import Caller
+from gateway.service.actors import Caller, parse_run_id
 from gateway.service.listing import Filters, RunPage
 from gateway.service.runs import NewRun
 from gateway.store.indexes import Position
 
-PAGE = 50
 FILTERS = (
     "status",
     "agent_id",
@@ -35,7 +35,6 @@ FILTERS = (
     "created_after",
     "created_before",
 )
-PAGING = ("limit", "cursor")
 
 
 class RunRoutes:
@@ -65,7 +64,7 @@ class RunRoutes:
         thread_id = request.path_params.get("thread_id", body.thread_id)
         if body.thread_id not in (None, thread_id):
             raise InvalidBody("thread_id differs from the path's.", path="$.thread_id")
-        _check_thread(thread_id)
+        check_thread(thread_id)
         new = NewRun(
             agent_id=body.agent_id,
             mode=body.mode,
@@ -75,7 +74,7 @@ class RunRoutes:
             tags=body.tags,
             metadata=body.metadata,
             trigger=body.trigger,
-            parent_run_id=body.parent_run_id,
+            parent_run_id=None if body.parent_run_id is None else parse_run_id(body.parent_run_id),
             batch_id=body.batch_id,
             scheduled_ms=to_ms(body.scheduled_at),
             delay_ms=_ms(body.delay_s),
@@ -112,10 +111,9 @@ class RunRoutes:
         query = q.parse_query(request.scope["query_string"])
         q.refuse_unknown(query, ("status", *PAGING))
         q.read_choice(query, "status", ("open",))
-        before, limit = self._paging(query)
-        page = await self._native.listing.questions(caller.grant, before=before, limit=limit)
-        items = [item for run in page.runs for item in inbox_items(run)]
-        return answer(list_body(items, page.next_before))
+        limit = read_limit(query, self._native.bounds.list_page)
+        page = await self._native.listing.questions(caller.grant, after=read_place(query), limit=limit)
+        return answer(list_body([inbox_item(asked) for asked in page.questions], write_cursor(page.next_after)))
 
     async def children(self, request: Request) -> Response:
         """`GET /v1/runs/{id}/children`: runs created with this one as their parent."""
@@ -168,10 +166,17 @@ class RunRoutes:
         body = await self._native.body(request, Purge)
         run_id = run_id_of(request)
         asked = {"run_id": run_id, **msgspec.to_builtins(body)}
-        if await self._native.once.settled(caller, "purge", asked) == "gone":
-            return answer({"id": run_id, "purged": True})
-        run = await self._native.runs.purge(caller, run_id, through_seq=body.through_seq, keep_record=body.keep_record)
-        await self._native.once.settle(caller, "purge", asked, "gone" if run is None else "trimmed")
+        run: Run | None
+        match await self._native.once.settled(caller, "purge", asked):
+            case "gone":
+                run = None
+            case "trimmed":
+                run = await self._native.runs.get(caller.grant, run_id)
+            case _:
+                run = await self._native.runs.purge(
+                    caller, run_id, through_seq=body.through_seq, keep_record=body.keep_record
+                )
+                await self._native.once.settle(caller, "purge", asked, "gone" if run is None else "trimmed")
         return answer({"id": run_id, "purged": True}) if run is None else answer_run(run)
 
     def _page_only(self, request: Request) -> tuple[Position | None, int]:
@@ -180,22 +185,11 @@ class RunRoutes:
         return self._paging(query)
 
     def _paging(self, query: q.Query) -> tuple[Position | None, int]:
-        most = self._native.bounds.list_page
-        limit = q.read_int(query, "limit", low=1, high=most)
-        return _position(q.read_text(query, "cursor")), min(PAGE, most) if limit is None else limit
+        return read_position(query), read_limit(query, self._native.bounds.list_page)
 
 
 def _answer_page(page: RunPage) -> Response:
-    return answer(list_body([run_body(run) for run in page.runs], page.next_before))
-
-
-def _position(cursor: str | None) -> Position | None:
-    if cursor is None:
-        return None
-    created_us, dash, run_id = cursor.partition("-")
-    if not dash or not created_us.isascii() or not created_us.isdigit() or len(created_us) > 16:
-        raise BadRequest(f"cursor: {cursor[:64]!r} is not a next_cursor of this list.", parameter="cursor")
-    return Position(int(created_us), run_id)
+    return answer(list_body([run_body(run) for run in page.runs], write_cursor(page.next_before)))
 
 
 def _filters(query: q.Query, thread_id: str | None) -> Filters:
@@ -204,7 +198,7 @@ def _filters(query: q.Query, thread_id: str | None) -> Filters:
     named_thread = q.read_text(query, "thread_id")
     if thread_id is not None and named_thread not in (None, thread_id):
         raise BadRequest("thread_id differs from the path's.", parameter="thread_id")
-    _check_thread(thread_id)
+    check_thread(thread_id)
     return Filters(
         statuses=frozenset(map(status_of, q.read_choices(query, "status", STATUS_WORDS))),
         agent_id=q.read_text(query, "agent_id"),
@@ -220,13 +214,14 @@ def _filters(query: q.Query, thread_id: str | None) -> Filters:
     )
 
 
-def _check_thread(thread_id: str | None) -> None:
+def check_thread(thread_id: str | None) -> None:
+    """Refuse a thread id that no run can have."""
     if thread_id is not None and not _fits_thread(thread_id):
-        raise BadRequest("A thread id has 1 to 128 letters, digits or ._:@/+-.", thread_id=thread_id[:64])
+        raise BadRequest("A thread id has 1 to 128 letters, digits or ._:@+-.", thread_id=thread_id[:64])
 
 
 def _fits_thread(thread_id: str) -> bool:
-    return 0 < len(thread_id) <= 128 and all(c.isascii() and (c.isalnum() or c in "._:@/+-") for c in thread_id)
+    return 0 < len(thread_id) <= 128 and all(c.isascii() and (c.isalnum() or c in "._:@+-") for c in thread_id)
 
 
 def _ms(duration_s: float | None) -> int | None:

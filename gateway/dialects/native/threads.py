@@ -1,128 +1,45 @@
-"""A thread's stream: the runs it has and those it gets, on one connection.
-
-Its `id:` is the cursors of the runs that matter, `run:cursor` joined by commas, after the newest run that has left
-the list because it had ended and was delivered to its end: `~run`. A run that is older than that and not listed is
-complete for whoever holds the id, unless it is going on again: then it begins anew, after a `stream.reset`.
-"""
+"""A thread's stream: the runs it has and those it gets, on one connection."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
 from gateway.dialects.native.context import Native
-from gateway.dialects.native.encoders import passing
+from gateway.dialects.native.encoders import RunOfThread, opened
+from gateway.dialects.native.thread_position import ThreadPosition
 from gateway.domain import access
 from gateway.domain.access import Grant
-from gateway.domain.cursor import START, Cursor, parse
+from gateway.domain.cursor import START
 from gateway.domain.events import TypeFilter
 from gateway.domain.lifecycle import TERMINAL
 from gateway.domain.resume import start_over
-from gateway.domain.run import Run
-from gateway.edge import frames
-from gateway.edge.frames import Message, sse_control
+from gateway.edge.frames import sse_control
 from gateway.entry.streaming import Lane, open_reader
-from gateway.errors import BadRequest, GatewayError, LogExpired, NotFound
+from gateway.errors import NotFound, StoreUnavailable
+from gateway.hub.channel import Channel
 from gateway.hub.outlet import Outlet
-from gateway.service.actors import parse_run_id
+from gateway.hub.reader import Reader
 from gateway.service.listing import Filters
-from gateway.service.streams import Opening, Start
+from gateway.service.streams import Start
 from gateway.store.log import Entry
 
-LISTED = 48
-"""Runs that have ended and stay listed: a restart of one of them is followed without a reset."""
-
 RUNS = 1_000
-"""Runs of a thread that one stream follows; the newest ones."""
+"""Runs of a thread that are looked at when its stream is opened, and that it follows at once; the newest ones."""
 
-
-class ThreadPosition:
-    """What a client has of a thread."""
-
-    def __init__(self, done_through: str, cursors: dict[str, Cursor]) -> None:
-        self.done_through = done_through
-        self.cursors = cursors
-        self._ended: set[str] = set()
-
-    @classmethod
-    def parse(cls, text: str | None) -> ThreadPosition:
-        """Read an `id:`.
-
-        Raises:
-            BadRequest: it is none.
-        """
-        position = cls("", {})
-        for part in (text or "").split(",") if text else ():
-            run_id, colon, cursor = part.partition(":")
-            try:
-                if part.startswith("~"):
-                    position.done_through = parse_run_id(part[1:])
-                else:
-                    position.cursors[parse_run_id(run_id)] = parse(cursor if colon else "?")
-            except GatewayError:
-                raise BadRequest(f"{part[:64]!r} is no position in a thread.", parameter="after") from None
-        return position
-
-    @property
-    def text(self) -> str:
-        """The `id:` of this position."""
-        done = [f"~{self.done_through}"] if self.done_through else []
-        return ",".join([*done, *(f"{run_id}:{cursor.text}" for run_id, cursor in self.cursors.items())])
-
-    def end(self, run_id: str) -> None:
-        """Note that a run was delivered to its end; the oldest such runs leave the list."""
-        self._ended.add(run_id)
-        while len(self._ended) > LISTED:
-            oldest = min(self.cursors, default="")
-            if oldest not in self._ended:
-                return
-            self._ended.discard(oldest)
-            del self.cursors[oldest]
-            self.done_through = oldest
-
-    def go_on(self, run_id: str) -> None:
-        """Note that a run that had ended is followed again."""
-        self._ended.discard(run_id)
-
-    def knows(self, run_id: str) -> bool:
-        """Whether a run that is not listed was delivered to its end."""
-        return run_id <= self.done_through and run_id not in self.cursors
-
-
-class _RunOfThread:
-    """One run of the thread over its stream."""
-
-    def __init__(
-        self, run_id: str, types: TypeFilter | None, position: ThreadPosition, on_end: Callable[[str], None]
-    ) -> None:
-        self._run_id = run_id
-        self._types = types
-        self._position = position
-        self._on_end = on_end
-        self.key: Hashable | None = None
-
-    def encode(self, entries: Sequence[Entry]) -> list[Message]:
-        return frames.sse_events([self._pair(entry) for entry in passing(entries, self._types)])
-
-    def _pair(self, entry: Entry) -> tuple[bytes, bytes]:
-        cursor = Cursor(entry.seq, entry.tag)
-        self._position.cursors[self._run_id] = cursor
-        head = f'{{"run_id":"{self._run_id}","cursor":"{cursor.text}","event":'
-        return self._position.text.encode(), head.encode() + entry.line + b"}"
-
-    def control(self, name: str, facts: dict[str, Any], cursor: Cursor | None = None) -> list[Message]:
-        if name == "stream.reset":
-            self._position.cursors[self._run_id] = Cursor(facts["valid_through"])
-        if name == "stream.end":
-            self._on_end(self._run_id)
-        return [sse_control(name, {"run_id": self._run_id, **facts})]
+CLOSING = 8
+"""Runs that had ended when they were opened and are sent at once, the oldest first: the `id:` names each of them."""
 
 
 class ThreadStream:
-    """Follows a thread: its runs by their logs, new runs by the tenant's feed."""
+    """Follows a thread: its runs by their logs, new runs by the tenant's feed.
+
+    One task opens runs, one after another, and waits for the store where it is away.
+    """
 
     def __init__(self, native: Native, grant: Grant, thread_id: str, types: TypeFilter | None) -> None:
         access.require_thread(grant, thread_id)
@@ -130,132 +47,182 @@ class ThreadStream:
         self._grant = grant
         self._thread_id = thread_id
         self._types = types
-        self._position = ThreadPosition("", {})
-        self._followed: dict[str, Opening] = {}
-        self._outlet: Outlet | None = None
-        self._reset = False
+        self._position = ThreadPosition({})
+        self._followed: dict[str, Reader] = {}
+        self._waiting: set[str] = set()
+        self._heard: set[str] = set()
+        self._list_again = True
+        self._truncated = False
+        self._woken = asyncio.Event()
+        self._mark = b'"thread_id":' + msgspec.json.encode(thread_id)
 
     async def respond(self, position: str | None) -> Response:
-        """Return the stream from a position on; a malformed one is told in the stream."""
+        """Return the stream from a position on; None, a malformed one, is told in the stream."""
+        self._position = ThreadPosition.parse(position or "")
+        hub, door = self._native.hub, self._native.door
+        # Followed before the runs are listed: one that is created between the two would be missed.
+        feed = await self._native.streams.open_feed(self._tenant_wide(), Start(START))
         try:
-            self._position = ThreadPosition.parse(position)
-        except BadRequest:
-            self._reset = True
-        streams = self._native.streams
-        tenant_wide = msgspec.structs.replace(self._grant, runs=None, thread_id=None)
-        feed = await streams.open_feed(tenant_wide, Start(START))
-        try:
-            lanes = [lane for run_id in await self._run_ids() if (lane := await self._lane(run_id))]
+            await self._list_runs()
         except BaseException:
-            self._release(feed)
+            hub.release(feed.channel)
             raise
-        return self._native.door.respond(
-            self._grant, [], self._farewell, finite=False, follow=lambda outlet: self._follow(outlet, feed, lanes)
+
+        def follow(outlet: Outlet) -> Callable[[], None]:
+            return self._follow(outlet, feed.channel, malformed=position is None)
+
+        return door.respond(
+            self._grant,
+            [],
+            lambda reason, _outlet: door.closed(reason, self._position.text),
+            finite=False,
+            follow=follow,
+            on_leave=self._leave,
         )
 
-    async def _run_ids(self) -> list[str]:
-        """Return the thread's runs, oldest first."""
-        grant = msgspec.structs.replace(self._grant, runs=None, thread_id=None)
-        found: list[Run] = []
-        before = None
-        while len(found) < RUNS:
+    def _tenant_wide(self) -> Grant:
+        """Return the grant without its bound to the thread, which every look here has of its own."""
+        return msgspec.structs.replace(self._grant, runs=None, thread_id=None)
+
+    async def _list_runs(self) -> None:
+        """Note the runs of which the client may lack something."""
+        filters, before, looked = Filters(thread_id=self._thread_id), None, 0
+        while looked < RUNS:
             page = await self._native.listing.runs(
-                grant, Filters(thread_id=self._thread_id), before=before, limit=self._native.bounds.list_page
+                self._tenant_wide(), filters, before=before, limit=self._native.bounds.list_page
             )
-            found += [run for run in page.runs if not (run.state.terminal and self._position.knows(run.id))]
+            looked += len(page.runs)
+            for run in page.runs:
+                if self._position.has_all_of(run) and run.id in self._position.cursors:
+                    self._position.end(run.id, run.state.ended_ms or 0, None)
+                elif not self._position.has_all_of(run) and run.id not in self._followed:
+                    self._waiting.add(run.id)
             before = page.next_before
             if before is None:
-                break
-        return [run.id for run in reversed(found)]
+                return
+        self._truncated = True
 
-    async def _lane(self, run_id: str) -> Lane | None:
-        if run_id in self._followed:
-            return None
-        cursor = self._position.cursors.get(run_id, START)
-        again = self._position.knows(run_id)
-        try:
-            grant = msgspec.structs.replace(self._grant, runs=None)
-            opening = await self._native.streams.open_run(grant, run_id, Start(cursor), self._types)
-        except (NotFound, LogExpired):
-            return None
-        if again:
-            verdict = start_over("run_restarted", first_seq=opening.head.first_seq)
-            opening = msgspec.structs.replace(opening, verdict=verdict, nothing_follows=False)
-        self._followed[run_id] = opening
-        self._position.cursors.setdefault(run_id, cursor)
-        self._position.go_on(run_id)
-        encoder = _RunOfThread(run_id, self._types, self._position, self._end)
-        head = opening.head
-        facts: dict[str, Any] = {"status": head.status, "first_seq": head.first_seq, "head_seq": head.seq}
-        return Lane(opening, encoder, encoder.control("stream.open", facts | {"after_seq": opening.verdict.after_seq}))
-
-    def _follow(self, outlet: Outlet, feed: Opening, lanes: Sequence[Lane]) -> Callable[[], None]:
-        self._outlet = outlet
-        facts: dict[str, Any] = {"thread_id": self._thread_id, "runs": len(lanes)}
+    def _follow(self, outlet: Outlet, feed: Channel, *, malformed: bool) -> Callable[[], None]:
+        facts: dict[str, Any] = {"thread_id": self._thread_id, "runs": len(self._waiting)}
+        if self._truncated:
+            facts["truncated"] = True
         outlet.say([sse_control("stream.open", facts)])
-        if self._reset:
+        if malformed:
             facts = {"thread_id": self._thread_id, "reason": "bad_cursor", "valid_through": 0}
             outlet.say([sse_control("stream.reset", facts)])
-        for lane in lanes:
-            outlet.add(open_reader(outlet, lane))
-        feed.channel.listeners[self._hear] = None
-        self._native.hub.spawn(self._find_new())
+
+        def hear(entries: Sequence[Entry]) -> None:
+            if feed.gone:
+                outlet.dismiss("run_gone")
+            self._hear(entries)
 
         def leave() -> None:
-            feed.channel.listeners.pop(self._hear, None)
-            self._release(feed)
+            del feed.listeners[hear]
+            self._native.hub.release(feed)
+            for reader in self._followed.values():
+                self._native.hub.release(reader.channel)
+            self._followed.clear()
+            self._woken.set()
 
+        feed.listeners[hear] = None
+        # Again, since the feed was not listened to while they were listed.
+        self._woken.set()
+        self._native.hub.spawn(self._attend(outlet))
         return leave
 
     def _hear(self, entries: Sequence[Entry]) -> None:
         """Take the feed's new entries; none means that some were missed."""
-        if not entries:
-            self._native.hub.spawn(self._find_new())
+        self._list_again = self._list_again or not entries
         for entry in entries:
-            event = msgspec.json.decode(entry.line)
-            if event["data"]["thread_id"] == self._thread_id and event["data"]["status"] not in TERMINAL:
-                self._native.hub.spawn(self._add(event["run_id"]))
+            if self._mark in entry.line:
+                event = msgspec.json.decode(entry.line)
+                if event["data"]["status"] not in TERMINAL and event["data"]["thread_id"] == self._thread_id:
+                    self._want(event["run_id"])
+        self._woken.set()
 
-    async def _find_new(self) -> None:
-        try:
-            for run_id in await self._run_ids():
-                await self._add(run_id)
-        except GatewayError:
-            self._hang_up()
+    def _want(self, run_id: str) -> None:
+        # One that is followed may just be ending, before this: it is looked at again after that.
+        (self._heard if run_id in self._followed else self._waiting).add(run_id)
 
-    async def _add(self, run_id: str) -> None:
-        outlet = self._outlet
-        if outlet is None or outlet.closed:
-            return
-        try:
-            lane = await self._lane(run_id)
-        except GatewayError:
-            # The client comes back with its position and finds the run then.
-            self._hang_up()
-            return
-        if lane is None:
-            return
-        if outlet.closed:
-            self._native.hub.release(lane.opening.channel)
-            return
-        outlet.add(open_reader(outlet, lane))
+    async def _attend(self, outlet: Outlet) -> None:
+        """Open the runs that wait for it, the oldest first, for as long as the connection stands."""
+        while not outlet.closed:
+            await self._woken.wait()
+            self._woken.clear()
+            try:
+                if self._list_again:
+                    await self._list_runs()
+                    self._list_again = False
+                await self._open_waiting(outlet)
+            except StoreUnavailable:
+                await self._native.hub.wait_store()
+                self._woken.set()
+            except Exception:
+                # Whoever comes back finds what could not be added here.
+                outlet.dismiss("failed")
+                raise
 
-    def _end(self, run_id: str) -> None:
-        """A run was delivered to its end; should it be restarted, the feed says so."""
-        opening = self._followed.pop(run_id, None)
-        if opening is not None:
+    async def _open_waiting(self, outlet: Outlet) -> None:
+        while self._waiting and self._has_room() and not outlet.closed:
+            run_id = min(self._waiting)
+            try:
+                lane = await self._open(run_id)
+            except NotFound:
+                self._position.forget(run_id)
+                lane = None
+            self._waiting.discard(run_id)
+            if lane is None:
+                continue
+            if outlet.closed:
+                self._native.hub.release(lane.opening.channel)
+                return
+            reader = self._followed[run_id] = open_reader(outlet, lane)
+            outlet.add(reader)
+
+    def _has_room(self) -> bool:
+        closing = sum(_run_of(reader).closing for reader in self._followed.values())
+        return closing < CLOSING and len(self._followed) < RUNS
+
+    async def _open(self, run_id: str) -> Lane | None:
+        """Open a run where the client stands in it; None when it has all of it, or may not see it."""
+        again, known = self._position.passed(run_id), self._position.cursors.get(run_id)
+        grant = msgspec.structs.replace(self._grant, runs=None)
+        opening = await self._native.streams.open_run(grant, run_id, Start(known or START), self._types, expired=True)
+        if again:
+            # Where the client was in it is forgotten; it begins anew.
+            verdict = start_over("run_restarted", first_seq=opening.head.first_seq)
+            opening = msgspec.structs.replace(opening, verdict=verdict)
+        elif opening.nothing_follows and known is not None:
             self._native.hub.release(opening.channel)
-        self._position.end(run_id)
+            await self._note_end(grant, run_id)
+            return None
+        self._position.follow(run_id)
+        encoder = RunOfThread(run_id, self._types, self._position, closing=opening.head.status in TERMINAL)
+        return Lane(opening, encoder, opened(encoder, opening))
 
-    def _hang_up(self) -> None:
-        if self._outlet is not None:
-            self._outlet.close(self._farewell("store_unavailable", self._outlet), hang_up=True)
+    async def _note_end(self, grant: Grant, run_id: str) -> None:
+        run = await self._native.runs.get(grant, run_id)
+        self._position.end(run_id, run.state.ended_ms or 0, min(self._waiting, default=None))
 
-    def _release(self, feed: Opening) -> None:
-        self._native.hub.release(feed.channel)
-        for opening in self._followed.values():
-            self._native.hub.release(opening.channel)
-        self._followed.clear()
+    def _leave(self, reader: Reader) -> None:
+        """A run was delivered to its end, or does not exist any more; should it go on again, the feed says so."""
+        run = _run_of(reader)
+        if self._followed.pop(run.run_id, None) is None:
+            return
+        self._native.hub.release(reader.channel)
+        if reader.channel.gone:
+            self._position.forget(run.run_id)
+        else:
+            ended_ms = run.ended_ms or self._native.clock.now_ms()
+            self._position.end(run.run_id, ended_ms, min(self._waiting, default=None))
+        if run.run_id in self._heard:
+            self._heard.discard(run.run_id)
+            self._waiting.add(run.run_id)
+        self._woken.set()
 
-    def _farewell(self, reason: str, _outlet: Outlet) -> Sequence[Message]:
-        return [sse_control("stream.closed", {"reason": reason, "resume_after": self._position.text})]
+
+def _run_of(reader: Reader) -> RunOfThread:
+    encoder = reader.encoder
+    if not isinstance(encoder, RunOfThread):
+        raise TypeError("a thread's stream has readers of runs only")
+    return encoder

@@ -10,9 +10,12 @@ from msgspec import Meta
 
 from gateway.domain.events import NewEvent
 
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]*$")]
+# `$` would let a line break pass at the end, where `\Z` does not.
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]*\Z")]
+# A name that is a segment of a path.
+Segment = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@+-]*\Z")]
 Text = Annotated[str, Meta(max_length=1_000)]
-TagKey = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^:\x00-\x1f]+$")]
+TagKey = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^:\x00-\x1f]+\Z")]
 TagValue = Annotated[str, Meta(max_length=256)]
 Moment = Annotated[datetime, Meta(tz=True)]
 Duration = Annotated[float, Meta(gt=0, le=366 * 86_400)]
@@ -26,9 +29,9 @@ Trigger = Literal["manual", "cron", "spawn", "workflow", "retry", "event"]
 class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /v1/runs`: durations in seconds, times RFC 3339 with an offset."""
 
-    agent_id: Name
+    agent_id: Segment
     mode: str
-    thread_id: Name | None = None
+    thread_id: Segment | None = None
     input: Any = None
     title: Annotated[str, Meta(max_length=300)] | None = None
     tags: Annotated[dict[TagKey, TagValue], Meta(max_length=16)] = {}
@@ -110,7 +113,7 @@ class CreateTicket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a ticket shall open, and for how long."""
 
     runs: Annotated[list[RunId], Meta(min_length=1, max_length=64)] | None = None
-    thread_id: Name | None = None
+    thread_id: Segment | None = None
     scopes: Annotated[list[str], Meta(min_length=1, max_length=8)] | None = None
     ttl_s: Annotated[int, Meta(ge=1)] | None = None
 
@@ -130,4 +133,4 @@ class CreateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tenant: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     name: Annotated[str, Meta(max_length=200)] | None = None
     principal: PrincipalBody | None = None
-    agents: Annotated[list[Name], Meta(min_length=1, max_length=100)] | None = None
+    agents: Annotated[list[Segment], Meta(min_length=1, max_length=100)] | None = None

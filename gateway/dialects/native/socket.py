@@ -1,0 +1,240 @@
+"""`/v1/ws`: one client, its commands in order with an answer each, and the runs it follows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from gateway.dialects.native.context import Native
+from gateway.dialects.native.project import at
+from gateway.dialects.native.socket_commands import (
+    AuthCommand,
+    Command,
+    PingCommand,
+    SubscribeCommand,
+    UnsubscribeCommand,
+    act,
+    read_command,
+    scope_of,
+)
+from gateway.dialects.native.subscriptions import Subscription, Subscriptions
+from gateway.domain import access
+from gateway.domain.access import Grant
+from gateway.edge import query as q
+from gateway.edge.auth import Credential, require_credential
+from gateway.edge.frames import Message
+from gateway.edge.ws import Connection, NotAFrame, error_frame, json_frame, read_envelope
+from gateway.edge.ws_server import CloseCode
+from gateway.errors import (
+    Draining,
+    Forbidden,
+    GatewayError,
+    StoreUnavailable,
+    TooLarge,
+    Unauthenticated,
+)
+from gateway.service.actors import Caller, check_idempotency_key, parse_run_id
+
+logger = logging.getLogger(__name__)
+
+UNREAD_S: Final = 60.0
+"""How long a client may leave its answers unread while it sends commands."""
+
+AROUND_BYTES: Final = 4_096
+"""What a command may have around the body that HTTP takes."""
+
+CLOSE_CODES: Final = {
+    "drain": CloseCode.RESTARTING,
+    "ticket_expired": CloseCode.UNAUTHENTICATED,
+    "key_revoked": CloseCode.UNAUTHENTICATED,
+}
+
+
+class SocketRoutes:
+    """The WebSocket."""
+
+    def __init__(self, native: Native) -> None:
+        self._native = native
+
+    def routes(self) -> list[WebSocketRoute]:
+        """Return the route."""
+        return [WebSocketRoute("/v1/ws", self.serve)]
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """`/v1/ws`: who cannot be known is accepted and closed with 4401, since a browser sees no other answer."""
+        connection = Connection(websocket)
+        try:
+            credential = _read_credential(connection)
+        except Unauthenticated as error:
+            await connection.accept()
+            connection.close(CloseCode.UNAUTHENTICATED, error.facts["reason"])
+        except GatewayError as error:
+            await connection.deny(error)
+        else:
+            await connection.accept()
+            await self._admit(connection, credential)
+
+    async def _admit(self, connection: Connection, credential: Credential) -> None:
+        """Serve whoever the credential stands for; while the store is away they wait, as for a stream."""
+        native = self._native
+        try:
+            grant = await native.door.wait_store(lambda: native.callers.grant(credential), native.door.deadline_s())
+        except Unauthenticated as error:
+            connection.close(CloseCode.UNAUTHENTICATED, error.facts["reason"])
+        except Draining:
+            connection.close(CloseCode.RESTARTING, "drain")
+        except StoreUnavailable as error:
+            connection.close(CloseCode.TRY_AGAIN, error.code)
+        else:
+            await Socket(native, connection, grant).run()
+
+
+def _read_credential(connection: Connection) -> Credential:
+    connection.check_subprotocol()
+    query = q.parse_query(connection.scope["query_string"])
+    q.refuse_unknown(query, ("ticket",))
+    return require_credential(connection.scope["headers"], query, tickets=True)
+
+
+class Socket:
+    """One open WebSocket.
+
+    A command is begun when the one before it was answered and the client has room for the answer. While the store
+    is away, subscriptions stay and catch up later, and commands are refused with the problem that HTTP would give;
+    only a `subscribe` is held, for a client that has just connected has nothing better to do than wait.
+    """
+
+    def __init__(self, native: Native, connection: Connection, grant: Grant) -> None:
+        self._native = native
+        self._connection = connection
+        self._subscriptions = Subscriptions(native)
+        self._close_code, self._close_reason = CloseCode.FAILED, ""
+        self._held_until_s: float | None = None
+        self._outlet = native.hub.open_outlet(
+            connection.send,
+            hang_up=self._hang_up,
+            transport="ws",
+            farewell=self._farewell,
+            on_leave=self._subscriptions.forget,
+            grant=grant,
+        )
+
+    async def run(self) -> None:
+        """Answer commands until the connection is gone."""
+        outlet, connection = self._outlet, self._connection
+        try:
+            if self._native.door.draining:
+                outlet.close(outlet.farewell("drain"), hang_up=True)
+            while (raw := await connection.receive()) is not None and not outlet.closed:
+                await self._answer(raw)
+                async with asyncio.timeout(UNREAD_S):
+                    await outlet.drained()
+                # Commands that need no store would keep the loop from everybody else.
+                await asyncio.sleep(0)
+        except NotAFrame as error:
+            connection.close(CloseCode.NOT_A_FRAME, str(error))
+        except TimeoutError:
+            connection.close(CloseCode.SILENT, "answers left unread")
+        finally:
+            self._native.hub.close_outlet(outlet)
+            self._subscriptions.release()
+
+    def _farewell(self, reason: str) -> Sequence[Message]:
+        self._close_code, self._close_reason = CLOSE_CODES.get(reason, CloseCode.FAILED), reason
+        return self._subscriptions.farewell(reason)
+
+    def _hang_up(self) -> None:
+        self._connection.close(self._close_code, self._close_reason)
+
+    async def _answer(self, raw: bytes) -> None:
+        """Do what a frame says; whatever is wrong with it is told, and the socket goes on."""
+        answer_id = None
+        try:
+            envelope = read_envelope(raw)
+            answer_id = envelope.answer_id
+            self._check_size(raw)
+            await self._obey(read_command(raw, envelope))
+        except NotAFrame:
+            raise
+        except GatewayError as error:
+            self._refuse(answer_id, error)
+        except Exception as error:
+            logger.exception("command failed")
+            self._refuse(answer_id, error)
+
+    def _check_size(self, raw: bytes) -> None:
+        most = self._native.bounds.batch_bytes
+        if len(raw) > most + AROUND_BYTES:
+            raise TooLarge(f"The command is over {most:,} bytes.", limit_bytes=most)
+
+    async def _obey(self, command: Command) -> None:
+        match command:
+            case SubscribeCommand():
+                await self._subscribe(command)
+            case UnsubscribeCommand():
+                run_id = parse_run_id(command.run_id)
+                place = self._subscriptions.stop(self._outlet, run_id)
+                self._acknowledge(command.id, {"run_id": run_id, "resume_after": place})
+            case AuthCommand():
+                await self._renew(command)
+            case PingCommand():
+                self._outlet.say([json_frame({"type": "pong", "id": command.id})])
+            case _:
+                caller = await self._caller(scope_of(command), command.idempotency_key)
+                self._acknowledge(command.id, await act(self._native, caller, command))
+
+    def _acknowledge(self, answer_id: str | None, result: object) -> None:
+        if answer_id is not None:
+            self._outlet.say([json_frame({"type": "ack", "id": answer_id, "result": result})])
+
+    def _refuse(self, answer_id: str | None, error: Exception) -> None:
+        self._outlet.say([error_frame(answer_id, error, self._connection.request_id)])
+
+    async def _caller(self, scope: str, idempotency_key: str | None = None) -> Caller:
+        """Return who commands, if they may at this moment."""
+        grant: Grant = self._outlet.grant
+        await self._native.access.admit(grant, now_ms=self._native.clock.now_ms())
+        access.require(grant, scope)
+        return Caller(grant, idempotency_key=check_idempotency_key(idempotency_key))
+
+    async def _subscribe(self, command: SubscribeCommand) -> None:
+        """Follow a run; one that is followed already goes on from where this says instead."""
+
+        async def open_run() -> Subscription:
+            caller = await self._caller(access.RUNS_READ)
+            return await self._subscriptions.open(caller.grant, command)
+
+        subscription = await self._hold(open_run)
+        self._acknowledge(command.id, {"run_id": subscription.run_id})
+        self._subscriptions.start(self._outlet, subscription)
+
+    async def _hold(self, call: Callable[[], Awaitable[Subscription]]) -> Subscription:
+        """Wait for the store, all held commands of one outage together no longer than a stream request would."""
+        door, away = self._native.door, False
+        if self._held_until_s is None:
+            self._held_until_s = door.deadline_s()
+        try:
+            return await door.wait_store(call, self._held_until_s)
+        except StoreUnavailable:
+            away = True
+            raise
+        finally:
+            if not away:
+                self._held_until_s = None
+
+    async def _renew(self, command: AuthCommand) -> None:
+        """Go on under another grant of the same tenant; runs that it does not reach are followed no more."""
+        grant = await self._native.callers.grant(command.credential)
+        if grant.tenant != self._outlet.grant.tenant:
+            raise Forbidden("This WebSocket belongs to another tenant; open one of your own.")
+        lost = await self._subscriptions.beyond(grant)
+        self._outlet.grant = grant
+        self._acknowledge(command.id, {"expires_at": at(grant.expires_ms)})
+        self._outlet.say(self._subscriptions.farewell("out_of_reach", lost))
+        for run_id in lost:
+            self._subscriptions.stop(self._outlet, run_id)

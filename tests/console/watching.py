@@ -1,0 +1,46 @@
+"""The console as a person uses it: signed in, looking at a run."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.support.browser import Page
+from tests.support.running import RunningGateway
+
+STATUS = "[data-part=status]"
+LINK = "[data-part=link]"
+SEQS = "[...document.querySelectorAll('.raw [data-seq]')].map((row) => Number(row.dataset.seq))"
+
+
+async def sign_in(page: Page, url: str, key: str, *, run_id: str | None = None) -> None:
+    """Open the console by the address that `gateway serve` prints, or at a run."""
+    await page.open(f"{url}/console/#key={key}{f'&run={run_id}' if run_id else ''}")
+    await wait_link(page, "live", of="#feed-state")
+
+
+async def watch(page: Page, gateway: RunningGateway, run: dict[str, Any], *, link: str = "live") -> None:
+    """Open a run's page and wait until its connection says `link`."""
+    await sign_in(page, gateway.url, gateway.key, run_id=run["id"])
+    await wait_link(page, link)
+
+
+async def wait_link(page: Page, word: str, *, of: str = LINK) -> None:
+    """Wait until the page says so of its connection."""
+    await page.wait(f"document.querySelector({json.dumps(of)}).dataset.state === {json.dumps(word)}")
+
+
+async def wait_status(page: Page, status: str) -> None:
+    """Wait until the run's page shows this status."""
+    await page.wait(f"document.querySelector({json.dumps(STATUS)}).dataset.status === {json.dumps(status)}")
+
+
+async def wait_seq(page: Page, seq: int) -> None:
+    """Wait until the run's page shows an event."""
+    await page.wait(f"document.querySelector('.raw [data-seq=\"{seq}\"]')")
+
+
+async def shown_seqs(page: Page) -> list[int]:
+    """Return the seqs of the event log as it is shown, in its order."""
+    seqs: list[int] = await page.evaluate(SEQS)
+    return seqs

@@ -1,0 +1,131 @@
+"""Folds: what a log means so far, each with the event up to which it holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.native import accepted, act, ask, get_log, get_run, refused
+from tests.support.running import COMPLETE, RunningGateway
+
+pytestmark = pytest.mark.anyio
+
+STORY: list[tuple[str, Any]] = [
+    ("step.started", {"step_id": "s1", "name": "search", "input": {"q": "tea"}}),
+    ("tool.call", {"call_id": "c1", "name": "grep", "input": {"pattern": "tea"}}),
+    ("tool.progress", {"call_id": "c1", "progress": 0.5}),
+    ("tool.result", {"call_id": "c1", "output": ["a"], "status": "ok", "duration_ms": 12}),
+    ("step.completed", {"step_id": "s1", "output": "found", "duration_ms": 20}),
+    ("message.delta", {"content": "Hel", "message_id": "m1", "role": "assistant"}),
+    ("message.delta", {"content": "lo", "message_id": "m1"}),
+    ("message.completed", {"content": "Hello", "message_id": "m1"}),
+    ("usage.recorded", {"provider": "p", "model": "m", "prompt_tokens": 3, "completion_tokens": 4, "credits": 1.5}),
+    ("checkpoint.created", {"source": "loop", "state": {"n": 1}}),
+    ("checkpoint.created", {"source": "loop", "state": {"n": 2}}),
+    ("output.set", {"key": "report", "value": "draft"}),
+    ("output.set", {"key": "report", "value": "final"}),
+    ("file.created", {"file_id": "f1", "name": "r.md", "size_bytes": 5, "content_type": "text/markdown"}),
+    ("log", {"level": "info", "message": "done soon"}),
+    ("custom.mood", {"good": True}),
+]
+
+
+async def fold(api: RunningGateway, run_id: str, name: str) -> dict[str, Any]:
+    """Return a fold of a run."""
+    return accepted(await api.client.get(f"/v1/runs/{run_id}/{name}"))
+
+
+async def test_each_fold_tells_its_part_of_the_story(api: RunningGateway) -> None:
+    """Steps, calls, messages, usage, outputs, checkpoints, files, history: as they stand after the last event."""
+    run = await api.create_run()
+    accepted(await api.append(run["id"], *STORY))
+    (step,) = (await fold(api, run["id"], "steps"))["data"]
+    assert (step["step_id"], step["status"], step["output"], step["duration_ms"]) == ("s1", "completed", "found", 20)
+    (call,) = (await fold(api, run["id"], "tool-calls"))["data"]
+    assert (call["call_id"], call["status"], call["output"], call["progress"]) == ("c1", "ok", ["a"], 0.5)
+    (message,) = (await fold(api, run["id"], "messages"))["data"]
+    assert (message["message_id"], message["content"], message["role"]) == ("m1", "Hello", "assistant")
+    usage = await fold(api, run["id"], "usage")
+    assert usage["totals"] == (await get_run(api, run["id"]))["usage"]
+    assert [(u["model"], u["prompt_tokens"]) for u in usage["data"]] == [("m", 3)]
+    assert [(o["key"], o["value"]) for o in (await fold(api, run["id"], "outputs"))["data"]] == [("report", "final")]
+    assert [c["state"] for c in (await fold(api, run["id"], "checkpoints"))["data"]] == [{"n": 1}, {"n": 2}]
+    assert [f["file_id"] for f in (await fold(api, run["id"], "files"))["data"]] == ["f1"]
+    history = [change["type"] for change in (await fold(api, run["id"], "history"))["data"]]
+    assert history == ["run.created", "run.queued", "run.started"]
+
+
+async def test_every_fold_says_up_to_which_event_it_holds(api: RunningGateway) -> None:
+    """The cursor it names is where a stream goes on after it."""
+    run = await api.create_run()
+    accepted(await api.append(run["id"], *STORY))
+    head = (await get_run(api, run["id"]))["head_seq"]
+    names = ["steps", "tool-calls", "messages", "usage", "outputs", "checkpoints", "files", "history"]
+    for name in [*names, "snapshot", "state", "debug-bundle"]:
+        shown = await fold(api, run["id"], name)
+        assert shown["as_of_seq"] == head, name
+        page = accepted(await api.client.get(f"/v1/runs/{run['id']}/events", params={"after": shown["as_of"]}))
+        assert (page["data"], page.get("reset"), page.get("gap")) == ([], None, None)
+
+
+async def test_a_fold_grows_with_its_log(api: RunningGateway) -> None:
+    """Event by event, it is what folding the whole log anew would give."""
+    run = await api.create_run()
+    for event in STORY:
+        accepted(await api.append(run["id"], event))
+        await fold(api, run["id"], "snapshot")
+    grown = (await fold(api, run["id"], "snapshot"))["state"]
+    fresh = await api.create_run()
+    accepted(await api.append(fresh["id"], *STORY))
+    whole = (await fold(api, fresh["id"], "snapshot"))["state"]
+    volatile = {"history", "as_of_seq"}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items() if not k.endswith("at") and k not in volatile}
+        return [plain(item) for item in value] if isinstance(value, list) else value
+
+    assert plain(grown) == plain(whole)
+
+
+async def test_the_state_is_where_a_worker_goes_on(api: RunningGateway) -> None:
+    """The last checkpoint with its seq, the attempt, and what is being asked."""
+    run = await api.create_run()
+    assert (await fold(api, run["id"], "state"))["state"] is None
+    accepted(await api.append(run["id"], *STORY))
+    request_id = await ask(api, run["id"])
+    state = await fold(api, run["id"], "state")
+    log = await get_log(api, run["id"])
+    assert (state["state"], state["attempt"], state["status"]) == ({"n": 2}, 1, "waiting_for_input")
+    assert log[state["checkpoint_seq"] - 1]["data"]["state"] == {"n": 2}
+    assert [q["request_id"] for q in state["open_requests"]] == [request_id]
+
+
+async def test_a_restart_supersedes_what_was_folded_before(api: RunningGateway) -> None:
+    """What the abandoned attempt wrote is marked, and its usage still counts."""
+    run = await api.create_run()
+    accepted(await api.append(run["id"], *STORY, COMPLETE))
+    accepted(await act(api, run["id"], "restart"))
+    accepted(await api.append(run["id"], *STORY))
+    messages = (await fold(api, run["id"], "messages"))["data"]
+    assert [message.get("superseded", False) for message in messages] == [True, False]
+    assert (await fold(api, run["id"], "usage"))["totals"]["prompt_tokens"] == 6
+
+
+async def test_a_debug_bundle_has_all_of_it(api: RunningGateway) -> None:
+    """One answer for whoever looks for what went wrong."""
+    run = await api.create_run()
+    accepted(await api.append(run["id"], *STORY))
+    await ask(api, run["id"])
+    bundle = await fold(api, run["id"], "debug-bundle")
+    assert bundle["run"] == await get_run(api, run["id"])
+    for name in ("history", "steps", "tool_calls", "messages", "usage", "outputs", "checkpoints", "questions", "logs"):
+        assert bundle[name], name
+
+
+async def test_a_fold_takes_no_parameters(api: RunningGateway) -> None:
+    """One that was meant for another route is not ignored."""
+    run = await api.create_run()
+    for name in ("steps", "snapshot", "debug-bundle"):
+        refused(await api.client.get(f"/v1/runs/{run['id']}/{name}", params={"limit": 5}), 400, "bad_request")

@@ -1,0 +1,47 @@
+"""What must be true of a log, its writers and its readers, whatever happened meanwhile."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import httpx
+
+from tests.support.readers import Transcript, read_log
+from tests.support.writers import Writer
+
+
+async def check_all(
+    client: httpx.AsyncClient, run_id: str, writers: Iterable[Writer], transcripts: Iterable[Transcript]
+) -> int:
+    """Check a run's log against everybody who wrote and read it; returns how many events it has."""
+    log = await read_log(client, run_id)
+    check_dense(log)
+    for writer in writers:
+        check_written(log, writer)
+    for transcript in transcripts:
+        check_read(log, transcript)
+    cursors = {tuple(seen.cursor for seen in transcript.seen) for transcript in transcripts}
+    assert len(cursors) <= 1, "readers were given different cursors"
+    return len(log)
+
+
+def check_dense(log: list[tuple[int, str]]) -> None:
+    """The log is 1, 2, 3 … and no mark stands in it twice."""
+    assert [seq for seq, _ in log] == list(range(1, len(log) + 1))
+    twice = [mark for mark, count in Counter(mark for _, mark in log if "-" in mark).items() if count > 1]
+    assert not twice, f"written twice: {twice[:5]}"
+
+
+def check_written(log: list[tuple[int, str]], writer: Writer) -> None:
+    """Every acknowledged event stands where the acknowledgement said, in the writer's order, and no other does."""
+    found = {seq: mark for seq, mark in log if mark.startswith(f"{writer.name}-")}
+    assert found == writer.acknowledged
+    numbers = [int(mark.rpartition("-")[2]) for mark in found.values()]
+    assert numbers == sorted(numbers)
+
+
+def check_read(log: list[tuple[int, str]], transcript: Transcript) -> None:
+    """A reader that has read to the end has read exactly the log."""
+    assert transcript.ended
+    assert [(seen.seq, seen.mark) for seen in transcript.seen] == log

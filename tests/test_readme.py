@@ -1,0 +1,95 @@
+"""The README is executed as it stands; only the address and the place of the key are those of the test's gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.settings import render_table
+from tests.support.processes import GatewayProcess, serving
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+LINKS = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+
+
+@pytest.fixture
+async def served(tmp_path: Path, anyio_backend: object) -> AsyncIterator[GatewayProcess]:
+    """A gateway whose data directory is `.gateway` of the folder in which the blocks run."""
+    async with serving(tmp_path / ".gateway") as process:
+        yield process
+
+
+def blocks(language: str) -> list[str]:
+    """Return the README's code blocks in a language."""
+    return [code for found, code in BLOCKS if found == language]
+
+
+async def run_shell(code: str, served: GatewayProcess) -> str:
+    """Run a block where the data directory is, with the commands of this environment."""
+    code = code.replace("http://127.0.0.1:8000", served.url).replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+    environ = {"PATH": "/usr/bin:/bin", "GATEWAY_URL": served.url, "HOME": str(served.data_dir.parent)}
+    shell = await asyncio.create_subprocess_exec(
+        "bash",
+        *("-euo", "pipefail", "-c", code),
+        cwd=served.data_dir.parent,
+        env=environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await asyncio.wait_for(shell.communicate(), 60)
+    assert shell.returncode == 0, output.decode()
+    return output.decode()
+
+
+def test_the_two_commands_are_targets_of_the_makefile() -> None:
+    """`make run` and `make test` exist."""
+    commands = re.findall(r"^make (\w+)", blocks("sh")[0], flags=re.MULTILINE)
+    assert commands == ["run", "test"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"\n{command}:" in makefile for command in commands)
+
+
+async def test_the_stream_with_curl_shows_the_run(served: GatewayProcess) -> None:
+    """The run that is made by hand is streamed to its end."""
+    output = await run_shell(blocks("sh")[1], served)
+    assert 'data: {"seq":4,"attempt":1,"type":"message.delta"' in output
+    assert "event: stream.end" in output
+
+
+async def test_any_program_is_a_run(served: GatewayProcess) -> None:
+    """A program's run is in the list, completed."""
+    output = await run_shell(blocks("sh")[2], served)
+    assert "listing" in output
+    assert "completed" in output
+
+
+async def test_the_client_reads_what_it_wrote(served: GatewayProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    """The Python block runs and prints the run's events."""
+    code = blocks("python")[0].replace("http://127.0.0.1:8000", served.url)
+    names: dict[str, Any] = {"KEY": served.key}
+    exec("async def main():\n" + textwrap.indent(code, "    "), names)
+    await asyncio.wait_for(names["main"](), 30)
+    assert "run.completed" in capsys.readouterr().out
+
+
+def test_every_page_and_file_that_the_readme_names_exists() -> None:
+    """Links lead somewhere, and so does the table of where to change what."""
+    named = re.findall(r"`(gateway/[^`]+)`", README)
+    assert named
+    assert [path for path in [*LINKS, *named] if not (ROOT / path).exists()] == []
+
+
+def test_the_settings_in_the_operations_page_are_the_real_ones() -> None:
+    """The page's table is what the settings render."""
+    assert render_table().strip() in (ROOT / "docs" / "operations.md").read_text()
