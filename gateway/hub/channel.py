@@ -20,7 +20,7 @@ from gateway.domain.lifecycle import TERMINAL
 from gateway.hub.chunks import Chunk, Chunks
 from gateway.hub.reader import Encoder, Reader
 from gateway.hub.repair import Repair
-from gateway.hub.ring import Ring
+from gateway.hub.ring import Ring, newest_run
 from gateway.store.log import Entry, LogHead, LogName, LogReader, Notice, parse_notice
 
 logger = logging.getLogger(__name__)
@@ -100,8 +100,9 @@ class Channel:
         head, entries = await self._log.read_newest(
             self.name, entries=self._limits.ring_entries, payload_bytes=self._limits.ring_bytes
         )
-        self.ring.start_at(head.seq - len(entries), 0 if entries else head.tag)
-        self.ring.extend(entries)
+        newest = newest_run(entries) if entries and entries[-1].seq == head.seq else ()
+        self.ring.start_at(head.seq - len(newest), 0 if newest else head.tag)
+        self.ring.extend(newest)
         self.status = head.status
         self._chunks.clear()
 

@@ -10,6 +10,7 @@ from gateway.domain.cursor import Cursor
 from gateway.domain.resume import Gap, Verdict, judge, start_over
 from gateway.errors import NotFound, StoreUnavailable
 from gateway.hub.outlet import Message, Outlet
+from gateway.hub.ring import oldest_run
 from gateway.store.log import Entry, LogHead
 
 if TYPE_CHECKING:
@@ -156,8 +157,9 @@ class Reader:
             self.follow(Verdict(present - 1, gap=Gap(self.seq + 1, present)), head.seq)
             return ()
         if fresh:
-            self.seq, self.tag = fresh[-1].seq, fresh[-1].tag
-            return self.encoder.encode(fresh)
+            whole = oldest_run(fresh)
+            self.seq, self.tag = whole[-1].seq, whole[-1].tag
+            return self.encoder.encode(whole)
         # The log has nothing for this reader; the channel may think otherwise.
         await self.channel.repair.check()
         return ()

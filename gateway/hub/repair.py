@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import NotFound, StoreUnavailable
+from gateway.hub.ring import newest_run
 from gateway.store.log import Entry, LogHead, LogName, LogReader
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Repair:
         if head.seq < seq or _tag_of(seq, head, entries) not in (None, tag):
             await self._roll_back()
             return False
-        fresh = [entry for entry in entries if entry.seq > seq]
+        fresh = newest_run([entry for entry in entries if entry.seq > seq])
         if head.seq > seq and (not fresh or fresh[0].seq != seq + 1):
             self._channel.jump(head, fresh[0].seq - 1 if fresh else head.seq)
         reached = fresh[-1].seq if fresh else ring.head_seq

@@ -78,3 +78,19 @@ class Ring:
             self._bytes -= len(self._entries.pop().line)
         if self._entries:
             self.head_seq, self.head_tag = self._entries[-1].seq, self._entries[-1].tag
+
+
+def newest_run(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Return the last of `entries` between which none is missing."""
+    start = len(entries) - 1
+    while start > 0 and entries[start - 1].seq == entries[start].seq - 1:
+        start -= 1
+    return entries[max(start, 0) :]
+
+
+def oldest_run(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Return the first of `entries` between which none is missing."""
+    end = 1
+    while end < len(entries) and entries[end].seq == entries[end - 1].seq + 1:
+        end += 1
+    return entries[:end]
