@@ -118,8 +118,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     keepalive_s: Annotated[float, within(0.05, 300, "Pause between signs of life on a silent stream.")] = 15
     retry_ms: Annotated[int, within(0, 60_000, "Pause before a browser reconnects.")] = 2_000
-    ring_bytes: Annotated[int, within(4 * KIB, GIB, "Memory for the latest events of a run.")] = 2 * MIB
-    ring_entries: Annotated[int, within(16, 1_000_000, "Most of a run's latest events in memory.")] = 4_096
+    ring_bytes: Annotated[int, within(4 * KIB, GIB, "Memory for the latest events of a run.")] = 512 * KIB
+    ring_entries: Annotated[int, within(16, 1_000_000, "Most of a run's latest events in memory.")] = 2_048
     chunk_bytes: Annotated[int, within(KIB, 16 * MIB, "Most that one write hands to a reader.")] = 64 * KIB
     feed_entries: Annotated[int, within(10, 10_000_000, "Status changes that a feed keeps.")] = 10_000
 
