@@ -58,14 +58,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if message["type"] != "gateway.frames":
             await super().send(message)
             return
-        await self.writable.wait()
+        if not self.writable.is_set():
+            await self.writable.wait()
         if self.disconnected or self.close_sent or self.conn.state is not State.OPEN:
             raise ClientDisconnected
         self.transport.write(message["bytes"])
 
     def close_with(self, code: int, reason: str = "", flush_s: float = FLUSH_S) -> None:
         """Close the connection after what was written, or by force if the peer has not taken that in `flush_s`."""
-        if self.close_sent or self.conn.state is not State.OPEN:
+        if self.transport.is_closing() or self.close_sent or self.conn.state is not State.OPEN:
             return
         self.conn.send_close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
         self._write_last(code, reason, flush_s)

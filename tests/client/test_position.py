@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.client import BadRequest, Event, Gap, Reset, Snapshot
@@ -36,6 +36,7 @@ def seqs(position: Position, frames: list[Frame]) -> list[int]:
     return [item.seq for item in items if isinstance(item, Event)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(min_value=1, max_value=30), max_size=200))
 def test_an_event_is_given_once_and_in_order(stream: list[int]) -> None:
     """Whatever a stream repeats, a reader gets 1, 2, 3 … and a hole breaks the stream instead."""
@@ -50,6 +51,7 @@ def test_an_event_is_given_once_and_in_order(stream: list[int]) -> None:
     assert position.seq == len(given_seqs)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(min_value=1, max_value=30), max_size=200))
 def test_a_filtered_stream_still_never_goes_back(stream: list[int]) -> None:
     """With a filter holes are expected, repeats are not."""

@@ -9,16 +9,15 @@ import re
 import signal
 import sys
 import tempfile
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.client import Appended, Client, ClientError, Event, InvalidState
@@ -29,7 +28,7 @@ from gateway.commands.exec.lines import Line, LineSplitter
 from gateway.commands.exec.outcome import conclude, conclude_unstarted, exit_code_of, grace_s
 from gateway.commands.exec.questions import Asker, answer_text
 from tests.client.waits import SOON
-from tests.commands.reach import Reachable, environment
+from tests.commands.reach import Exec, environment, gateway_exec
 from tests.support.processes import serving
 from tests.support.running import RunningGateway, RunningStore, run_gateway
 
@@ -52,6 +51,7 @@ def split(chunks: list[bytes], limit_chars: int = 64) -> list[Line]:
     return [line for chunk in chunks for line in splitter.feed(chunk)] + splitter.finish()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))
 def test_lines_do_not_depend_on_how_output_was_cut(output: bytes, cuts: list[int]) -> None:
     """The same bytes give the same text, whatever pieces the pipe makes of them."""
@@ -152,62 +152,6 @@ async def client(gateway: RunningGateway) -> AsyncIterator[Client]:
     """Return a client of the gateway."""
     async with Client(gateway.url, key=gateway.key, backoff=SOON) as opened:
         yield opened
-
-
-class Exec:
-    """A `gateway exec` under way, its run, and a reader of its log."""
-
-    def __init__(self, process: Process, client: Client, run_id: str) -> None:
-        self.process = process
-        self.run_id = run_id
-        self._client = client
-
-    async def see(self, type: str, message: str | None = None) -> Event:
-        """Return the first event of a type, and with a message where one is given, once it is there."""
-        async with aclosing(self._client.runs.events(self.run_id)) as items:
-            async for item in items:
-                matches = isinstance(item, Event) and item.type == type
-                if matches and message in (None, item.data.get("message")):  # type: ignore[union-attr]
-                    assert isinstance(item, Event)
-                    return item
-        raise AssertionError(f"the run ended without {type} {message or ''}")
-
-    async def finish(self) -> int:
-        """Return its exit code, once it has ended by itself."""
-        await self.process.communicate()
-        assert self.process.returncode is not None
-        return self.process.returncode
-
-    async def events(self) -> list[Event]:
-        """Return the whole log."""
-        return [item async for item in self._client.runs.log(self.run_id) if isinstance(item, Event)]
-
-    async def output(self, stream: str = "stdout") -> list[str]:
-        """Return the lines that the command wrote to one of its streams."""
-        logs = [event.data for event in await self.events() if event.type == "log"]
-        return [data["message"] for data in logs if data["data"]["stream"] == stream]
-
-
-@asynccontextmanager
-async def gateway_exec(gateway: Reachable, client: Client, *arguments: str) -> AsyncIterator[Exec]:
-    """Start `gateway exec` with these arguments; it does not outlive the block."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", "exec", *arguments),
-        env=environment(gateway),
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    assert process.stderr is not None
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            said = (await process.stderr.readline()).decode().split()
-            assert said[:2] == ["gateway:", "run"], said
-            yield Exec(process, client, said[2])
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def test_output_becomes_the_log_and_the_status_its_end(gateway: RunningGateway, client: Client) -> None:

@@ -1,17 +1,23 @@
-"""One browser for all tests of the console; where there is none, the report says so in plain sight."""
+"""One browser and one gateway for all tests of the console; where there is none, the report says so in plain sight."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
+import httpx
 import pytest
+from ulid import ULID
 
+from gateway.app import open_access
+from gateway.domain.access import SCOPES
+from gateway.settings import Settings
 from tests.support.browser import Page, find_chromium, open_page, run_chromium
+from tests.support.running import RunningGateway, RunningStore, run_gateway
 
 MISSING = "NO CHROMIUM ON THE PATH: THE CONSOLE WAS NOT TESTED (apt-get install chromium)"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the DevTools address of a browser with a fresh profile."""
     program = find_chromium()
@@ -19,6 +25,24 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip(MISSING)
     with run_chromium(program, tmp_path_factory.mktemp("chromium")) as devtools_url:
         yield devtools_url
+
+
+@pytest.fixture(scope="package")
+async def served(store: RunningStore, anyio_backend: object) -> AsyncIterator[RunningGateway]:
+    """Return one gateway for all tests: a page does not care who else is served."""
+    async with run_gateway(store.url) as running:
+        yield running
+
+
+@pytest.fixture
+async def gateway(served: RunningGateway, store: RunningStore) -> AsyncIterator[RunningGateway]:
+    """Return the gateway with a key of a tenant of its own."""
+    tenant = f"t{ULID()}"
+    async with open_access(Settings(), store.url) as keys:
+        key, _ = await keys.create(tenant=tenant, name="test", scopes=SCOPES, principal=None, agents=None)
+    headers = {"authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=served.url, headers=headers, timeout=20) as client:
+        yield RunningGateway(served.gateway, served.url, key, tenant, client)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -171,6 +172,24 @@ async def test_a_send_that_waits_for_its_peer_ends_with_the_connection() -> None
     async with serve(seen, ws_ping_interval=None) as port:
         async with open_raw(port):
             await wait_until(lambda: seen.protocol is not None and not seen.protocol.writable.is_set())
+        await asyncio.wait_for(seen.done.wait(), 5)
+
+
+async def test_a_close_after_the_peer_has_gone_is_no_error() -> None:
+    """Who closes a connection that was just reset need not know that."""
+
+    async def then(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        scope["extensions"]["gateway.close"](1012, "drain")
+        with pytest.raises(ClientDisconnected):
+            await send(json_frame("late"))
+
+    seen = Seen(then)
+    async with serve(seen) as port:
+        async with open_raw(port) as (_, writer):
+            reset = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         await asyncio.wait_for(seen.done.wait(), 5)
 
 

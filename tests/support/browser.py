@@ -19,7 +19,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 START_S = 20.0
+CALL_S = 20.0
 WAIT_S = 10.0
+LOOK_MS = 5_000
 MESSAGE_BYTES = 64 * 1024 * 1024
 FLAGS = (
     "--headless",
@@ -111,7 +113,7 @@ class Browser:
         reply = self._replies[number] = asyncio.get_running_loop().create_future()
         command = {"id": number, "method": method, "params": params}
         await self._socket.send(json.dumps(command if session is None else {**command, "sessionId": session}))
-        async with asyncio.timeout(2 * WAIT_S):
+        async with asyncio.timeout(CALL_S):
             answer = await reply
         if "error" in answer:
             gone = any(word in answer["error"]["message"] for word in ("context", "Promise was collected", "navigated"))
@@ -180,7 +182,7 @@ class Page:
         why = "no page"
         while (left_ms := int((deadline - time.monotonic()) * 1000)) > 0:
             try:
-                why = await self.evaluate(WAIT % (condition, left_ms))
+                why = await self.evaluate(WAIT % (condition, min(left_ms, LOOK_MS)))
             except NavigatedAway:
                 continue
             if why is None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import socket
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, NamedTuple, Protocol
@@ -80,7 +81,8 @@ class Transcript:
         last = self.seen[-1].seq if self.seen else 0
         assert seq == last + 1, f"event {seq} came after {last}"
         assert cursor.startswith(f"{seq}-"), f"event {seq} has the cursor {cursor!r}"
-        self.seen.append(Seen(seq, cursor, mark_of(event)))
+        # Shared between transcripts: there may be many, and long ones.
+        self.seen.append(Seen(seq, sys.intern(cursor), sys.intern(mark_of(event))))
 
     def cut_to(self, seq: int) -> None:
         """Forget what was void after `seq`."""

@@ -18,13 +18,14 @@ export class RunList {
   constructor(handlers) {
     this.#handlers = handlers;
     this.list = document.getElementById("runs");
-    this.close = follow("feed", {
+    const hearing = {
       events: (events) => events.forEach((event) => this.#hear(event)),
-      control: () => this.#load(),
-      state: (word) => this.#link(word),
+      control: () => this.#forget(),
+      state: (word) => this.#tellLink(word),
       refused: handlers.refused,
       check: () => call("GET", "runs?limit=1").then(() => false),
-    }, { fromNow: true });
+    };
+    this.close = follow("feed", hearing, { fromNow: true });
   }
 
   select(id) {
@@ -33,7 +34,14 @@ export class RunList {
     this.#selected = id;
   }
 
-  #link(word) {
+  /** The feed lost something: what is listed may no longer be so. */
+  #forget() {
+    this.#rows.clear();
+    this.list.replaceChildren();
+    this.#load();
+  }
+
+  #tellLink(word) {
     const link = document.getElementById("feed-state");
     say(link, word);
     link.dataset.state = word;

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from starlette.routing import WebSocketRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from gateway.dialects.native.context import Native
@@ -28,6 +30,7 @@ from gateway.domain.access import Grant
 from gateway.edge import query as q
 from gateway.edge.auth import Credential, require_credential
 from gateway.edge.frames import Message
+from gateway.edge.problems import describe_status, request_id_of, respond
 from gateway.edge.ws import Connection, NotAFrame, error_frame, json_frame, read_envelope
 from gateway.edge.ws_server import CloseCode
 from gateway.errors import (
@@ -61,9 +64,15 @@ class SocketRoutes:
     def __init__(self, native: Native) -> None:
         self._native = native
 
-    def routes(self) -> list[WebSocketRoute]:
-        """Return the route."""
-        return [WebSocketRoute("/v1/ws", self.serve)]
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes."""
+        return [WebSocketRoute("/v1/ws", self.serve), Route("/v1/ws", self.explain, methods=["GET"])]
+
+    async def explain(self, request: Request) -> Response:
+        """`GET /v1/ws` by a client that does not ask for a WebSocket."""
+        detail = "This is a WebSocket; connect with ws:// or wss://."
+        problem = describe_status(426, "upgrade_required", detail, request_id_of(request.scope))
+        return respond(problem, {"Upgrade": "websocket"})
 
     async def serve(self, websocket: WebSocket) -> None:
         """`/v1/ws`: who cannot be known is accepted and closed with 4401, since a browser sees no other answer."""
@@ -161,6 +170,9 @@ class Socket:
             await self._obey(read_command(raw, envelope))
         except NotAFrame:
             raise
+        except Draining:
+            # Its turn comes early: elsewhere it is served, here it would only be told that it is not.
+            self._outlet.dismiss("drain")
         except GatewayError as error:
             self._refuse(answer_id, error)
         except Exception as error:

@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame as WebSocketFrame
 from websockets.frames import Opcode
 
-from tests.support.native import PROBLEM
+from tests.support.native import PROBLEM, refused
 from tests.support.running import LOG, RunningGateway, RunningStore, run_gateway
 from tests.support.sockets import Frame, make_ticket, open_socket
 
@@ -31,6 +31,13 @@ async def test_no_subprotocol_is_fine(api: RunningGateway) -> None:
     async with open_socket(api, offer=()) as socket:
         assert socket.connection.subprotocol is None
         assert (await socket.ask("ping"))["type"] == "pong"
+
+
+async def test_a_request_that_is_no_websocket_is_told_what_is_here(api: RunningGateway) -> None:
+    """Who fetches the path with an ordinary request learns what it is for."""
+    answer = await api.client.get("/v1/ws")
+    refused(answer, 426, "upgrade_required")
+    assert answer.headers["upgrade"] == "websocket"
 
 
 @pytest.mark.parametrize(
@@ -160,6 +167,19 @@ async def test_who_comes_while_it_drains_is_sent_on(store: RunningStore) -> None
         await api.gateway.close_streams(0)
         async with open_socket(api) as socket:
             assert await socket.closed() == (1012, "drain")
+
+
+async def test_who_subscribes_while_it_drains_is_sent_on(store: RunningStore) -> None:
+    """A socket whose turn has not come yet is closed by its next subscription, which is served elsewhere."""
+    async with run_gateway(store.url) as api, open_socket(api) as one, open_socket(api) as other:
+        run = await api.run_in("running")
+        draining = asyncio.create_task(api.gateway.close_streams(60))
+        endings = {asyncio.create_task(socket.closed()): socket for socket in (one, other)}
+        await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
+        [(ending, late)] = [(ending, socket) for ending, socket in endings.items() if not ending.done()]
+        await late.send("subscribe", run_id=run["id"])
+        assert await ending == (1012, "drain")
+        draining.cancel()
 
 
 async def test_a_revoked_key_ends_the_socket(store: RunningStore) -> None:
