@@ -45,13 +45,14 @@ class Tickets:
         *,
         runs: Sequence[str] | None = None,
         thread_id: str | None = None,
+        tenant: bool = False,
         scopes: Sequence[str] | None = None,
         ttl_s: int | None = None,
     ) -> Ticket:
-        """Return a ticket for these runs or this thread, within the key's own scopes.
+        """Return a ticket for these runs, this thread, or with `tenant` everything, within the key's own scopes.
 
         `ttl_s` is how long it is good for, in seconds; the gateway has a default and an upper bound.
         """
-        fields = {"runs": runs, "thread_id": thread_id, "scopes": scopes, "ttl_s": ttl_s}
+        fields = {"runs": runs, "thread_id": thread_id, "tenant": tenant or None, "scopes": scopes, "ttl_s": ttl_s}
         body = {name: value for name, value in fields.items() if value is not None}
         return await self._transport.call("POST", "/v1/tickets", Ticket, body=body)

@@ -108,7 +108,7 @@ class FeedPosition:
 
     def params(self) -> dict[str, str]:
         """Return the query parameters that open the feed here."""
-        return {}
+        return {"after": "now"} if self._cursor is None else {}
 
     def headers(self) -> dict[str, str]:
         """Return the headers that open the feed here."""
@@ -120,6 +120,9 @@ class FeedPosition:
         Raises:
             StreamBroken: the frame cannot be read.
         """
+        if frame.name == "stream.open" and self._cursor is None:
+            # From here on, also when the connection breaks before the first change.
+            self._cursor = str(msgspec.json.decode(frame.data, type=_OpenFacts).after_seq)
         if frame.name != "message" or not frame.data:
             return None
         try:
@@ -128,6 +131,10 @@ class FeedPosition:
             raise StreamBroken(f"a feed frame cannot be read: {error}") from error
         self._cursor = frame.id or self._cursor
         return msgspec.structs.replace(item, cursor=self._cursor or "")
+
+
+class _OpenFacts(msgspec.Struct):
+    after_seq: int
 
 
 class _GapFacts(msgspec.Struct):

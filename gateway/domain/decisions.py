@@ -132,8 +132,12 @@ def copy(source: Run, action: Action) -> None:
     require(action, source.status)
 
 
-def fall_due(run: Run, draft: Draft) -> None:
-    """Do everything that time asks of the run, as of `draft.at_ms`; nothing when nothing is due."""
+def fall_due(run: Run, draft: Draft, *, listening_since_ms: int = 0) -> None:
+    """Do everything that time asks of the run, as of `draft.at_ms`; nothing when nothing is due.
+
+    Args:
+        listening_since_ms: Since when a writer could have been heard: nobody is silent before that.
+    """
     now_ms, spec = draft.at_ms, run.spec
     state = draft.state
     if state.status is Status.DELAYED and _past(state.scheduled_ms, now_ms):
@@ -141,22 +145,27 @@ def fall_due(run: Run, draft: Draft) -> None:
     elif state.status in PERMITTED[Action.EXPIRE] and _past(state.expires_ms, now_ms):
         finish(draft, "run.expired", {"actor": SYSTEM, "reason": "no append within the start timeout"})
     elif state.status is Status.CANCELLING:
-        _cancel_due(run, draft)
+        _cancel_due(run, draft, listening_since_ms)
     elif state.status in PERMITTED[Action.TIME_OUT] and spec.timeout_ms and _past(run_ends_ms(run), now_ms):
         error = {"code": "run_timeout", "message": f"The run took longer than {spec.timeout_ms / 1000:g} s."}
         finish(draft, "run.timed_out", {"actor": SYSTEM, "error": error})
-    elif state.status in PERMITTED[Action.CRASH] and spec.heartbeat_ms and _past(silent_ms(run), now_ms):
-        error = {"code": "heartbeat_lost", "message": f"No append for {spec.heartbeat_ms / 1000:g} s."}
+    elif state.status in PERMITTED[Action.CRASH] and _silent(run, now_ms, listening_since_ms):
+        error = {"code": "heartbeat_lost", "message": f"No append for {(spec.heartbeat_ms or 0) / 1000:g} s."}
         finish(draft, "run.crashed", {"actor": SYSTEM, "error": error})
     else:
         _questions_due(draft, now_ms)
 
 
-def _cancel_due(run: Run, draft: Draft) -> None:
+def _silent(run: Run, now_ms: int, listening_since_ms: int) -> bool:
+    heartbeat_ms = run.spec.heartbeat_ms
+    return heartbeat_ms is not None and _past(silent_ms(run), now_ms) and listening_since_ms + heartbeat_ms <= now_ms
+
+
+def _cancel_due(run: Run, draft: Draft, listening_since_ms: int) -> None:
     # Only the cancel is left to happen: neither a late answer nor a timeout may turn it into another end.
     if _past(draft.state.cancel_deadline_ms, draft.at_ms):
         finish(draft, "run.cancelled", {"actor": SYSTEM, "reason": "the grace ended"})
-    elif _past(silent_ms(run), draft.at_ms):
+    elif _silent(run, draft.at_ms, listening_since_ms):
         finish(draft, "run.cancelled", {"actor": SYSTEM, "reason": "its holder fell silent"})
 
 

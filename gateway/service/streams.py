@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.domain import access
 from gateway.domain.access import Grant
-from gateway.domain.cursor import Cursor
+from gateway.domain.cursor import START, Cursor
 from gateway.domain.events import TypeFilter, peek_type
 from gateway.domain.lifecycle import TERMINAL
 from gateway.domain.resume import Verdict, judge, start_over
@@ -93,11 +93,15 @@ class Streams:
             raise log_expired(run_id)
         return opening
 
-    async def open_feed(self, grant: Grant, start: Start) -> Opening:
-        """Follow the tenant's feed of status changes."""
+    async def open_feed(self, grant: Grant, start: Start | None) -> Opening:
+        """Follow the tenant's feed of status changes; from now on without a start."""
         access.require_tenant_wide(grant)
         await self._indexes.ensure_feed(grant.tenant)
-        return await self._open(LogName.of_feed(grant.tenant), start, None)
+        name = LogName.of_feed(grant.tenant)
+        if start is None:
+            (head,) = await self._logs.heads([name])
+            start = Start(Cursor(head.seq, head.tag) if head and head.seq else START)
+        return await self._open(name, start, None)
 
     async def _open(self, name: LogName, start: Start, types: TypeFilter | None) -> Opening:
         channel = await self.hub.acquire(name)

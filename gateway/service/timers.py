@@ -25,6 +25,7 @@ HIDE_MS = 15_000
 TAKE_MOST = 100
 STUCK_MS = 5_000
 ABANDONED_MS = 60_000
+LOOK_AGAIN_MS = 500
 RECONCILE_S = 2.0
 
 
@@ -37,6 +38,7 @@ class Timers:
         self._store = store
         self._timers = timers
         self._indexes = indexes
+        self._listening_since_ms: int | None = None
 
     async def run(self) -> None:
         """Fire timers and reconcile; for ever."""
@@ -51,13 +53,19 @@ class Timers:
                 taken = await self._timers.take(most=TAKE_MOST, hide_ms=HIDE_MS)
                 oldest = min((t.oldest_due_ms for t in taken if t.oldest_due_ms is not None), default=None)
                 now_ms = taken[0].now_ms
+                if self._listening_since_ms is None:
+                    self._listening_since_ms = now_ms
                 telemetry.TIMERS_LAG_SECONDS.set(0 if oldest is None else (now_ms - oldest) / 1000)
                 await asyncio.gather(*(self._look(t, run_id) for t in taken for run_id in t.run_ids))
                 due = [t.next_due_ms - now_ms for t in taken if t.next_due_ms is not None]
                 pause_s = min([POLL_S, *(max(ms, 1) / 1000 for ms in due)])
             except StoreUnavailable:
-                pass
+                self._listening_since_ms = None
             await asyncio.sleep(pause_s)
+
+    def _fall_due(self, run: Run, draft: Draft) -> None:
+        since_ms = draft.at_ms if self._listening_since_ms is None else self._listening_since_ms
+        decisions.fall_due(run, draft, listening_since_ms=since_ms)
 
     async def _look(self, taken: Taken, run_id: str) -> None:
         try:
@@ -92,8 +100,10 @@ class Timers:
             return due_ms
         telemetry.TIMERS_FIRED.labels(str(run.status)).inc()
         if not run.state.terminal:
-            outcome = await self._journal.change(run_id, run.spec.tenant, _fall_due)
-            return self._journal.next_look_ms(outcome.run)
+            outcome = await self._journal.change(run_id, run.spec.tenant, self._fall_due)
+            due_ms = self._journal.next_look_ms(outcome.run)
+            # Due, and yet nothing done: its writer may have been silent because nobody could hear it.
+            return due_ms if outcome.appended or due_ms is None else max(due_ms, now_ms + LOOK_AGAIN_MS)
         if run.log_expired:
             await self._runs.remove(run)
             return None
@@ -127,5 +137,3 @@ def _made_ms(run_id: str) -> int:
     return ULID.from_str(run_id).milliseconds
 
 
-def _fall_due(run: Run, draft: Draft) -> None:
-    decisions.fall_due(run, draft)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -203,3 +204,17 @@ async def test_a_hole_in_a_log_is_told(store: RunningStore, gateway: RunningGate
         text = (await other.client.get(f"/v1/runs/{run['id']}/stream")).text
     assert '"requested":4,"first_seq":7' in text
     assert "event: stream.end" in text
+
+
+async def test_nobody_is_silent_while_there_is_nobody_to_hear(store: RunningStore) -> None:
+    """A gateway that was away for longer than a heartbeat gives the writer one more before it calls it crashed."""
+    async with run_gateway(store.url) as gateway:
+        run = await gateway.create_run(heartbeat_s=1)
+        await gateway.append(run["id"], LOG)
+        tenant = gateway.tenant
+    back_s = time.monotonic() + 1.3
+    await wait_until(lambda: time.monotonic() > back_s)
+    async with run_gateway(store.url, tenant=tenant) as gateway:
+        assert (await gateway.append(run["id"], LOG)).json()["status"] == "running"
+        ended = await gateway.client.get(f"/v1/runs/{run['id']}/wait", params={"timeout_s": 10})
+        assert ended.json()["status"] == "crashed"

@@ -107,7 +107,7 @@ export function follow(path, handlers, { fromNow = false } = {}) {
     while (!stopped) {
       let how = "lost";
       try {
-        ticket ??= (await call("POST", "tickets", { scopes: ["runs:read"] })).ticket;
+        ticket ??= (await call("POST", "tickets", { tenant: true, scopes: ["runs:read"] })).ticket;
         if (!stopped) how = await listen();
         if (how === "refused") ticket = null;
         if (how === "end" || (how === "refused" && (await handlers.check()))) return tell("ended");

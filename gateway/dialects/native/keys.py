@@ -40,6 +40,8 @@ class AccessRoutes:
         """`POST /v1/tickets`: a short-lived credential for an address bar, an EventSource or a WebSocket."""
         caller = await self._native.callers.authenticate(request, access.RUNS_READ)
         body = await self._native.body(request, CreateTicket)
+        if body.tenant == (body.runs is not None or body.thread_id is not None):
+            raise InvalidBody("Name the runs or the thread that the ticket opens, or say tenant: true.", path="$.runs")
         longest_s = self._native.bounds.ticket_ttl_s
         if body.ttl_s is not None and body.ttl_s > longest_s:
             raise InvalidBody(f"ttl_s is at most {longest_s}.", path="$.ttl_s")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 from starlette.requests import Request
@@ -54,7 +54,7 @@ class StreamedAppend:
         self._attempt = attempt
         self._done = 0
 
-    async def answers(self) -> AsyncIterator[bytes]:
+    async def answers(self) -> AsyncGenerator[bytes, None]:
         """Yield an answer a line: `{"line":1,"seq":7}`; `{"line":3,"error":problem}` is the last one."""
         line_bytes = self._native.bounds.event_bytes + AROUND_BYTES
         try:

@@ -32,6 +32,7 @@ def question_body(question: Question) -> dict[str, Any]:
         "schema": question.schema,
         "deadline_at": at(question.deadline_ms),
         "on_timeout": question.on_timeout,
+        "default": question.default,
         "created_at": at(question.asked_ms),
     }
 

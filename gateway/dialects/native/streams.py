@@ -172,10 +172,11 @@ class StreamRoutes:
         return await self._native.door.hold(answer)
 
     async def feed(self, request: Request) -> Response:
-        """`GET /v1/feed`: status changes of the tenant's runs, as far back as they are kept."""
+        """`GET /v1/feed`: status changes of the tenant's runs, as far back as they are kept, or `after=now`."""
         query = q.parse_query(request.scope["query_string"])
         q.refuse_unknown(query, PLACE)
-        start = read_start(query, request.headers.get("last-event-id"))
+        position = request.headers.get("last-event-id")
+        start = None if query.get("after") == ["now"] and not position else read_start(query, position)
 
         async def answer() -> Response:
             caller = await self._native.callers.authenticate(request, access.RUNS_READ, tickets=True)

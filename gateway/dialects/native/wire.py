@@ -110,8 +110,9 @@ class Purge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CreateTicket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a ticket shall open, and for how long."""
+    """What a ticket shall open: runs, a thread, or in so many words the whole tenant; and for how long."""
 
+    tenant: bool = False
     runs: Annotated[list[RunId], Meta(min_length=1, max_length=64)] | None = None
     thread_id: Segment | None = None
     scopes: Annotated[list[str], Meta(min_length=1, max_length=8)] | None = None
