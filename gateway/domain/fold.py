@@ -3,6 +3,7 @@
 Folding is incremental, and an event that was folded before changes nothing. No order of events makes it
 fail: data that does not fit its shape is passed over. It costs a few microseconds an event, whatever came
 before, decoding included; a log of a million events takes seconds, so fold it in pieces where others wait.
+What is kept is bounded, as `fold_bounds` says.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 
 from gateway.domain import catalogue, fold_messages, fold_runs, fold_steps
 from gateway.domain.events import Event
+from gateway.domain.fold_bounds import BOUNDS, Bounds, elide, elide_data, elide_fields, shrink
 from gateway.domain.fold_state import Checkpoint, Custom, File, Folded, Line, Output, Usage
 from gateway.domain.lifecycle import ENDINGS
 from gateway.domain.run import Totals
@@ -24,11 +26,23 @@ CUSTOM_ENTRIES: Final = 50
 _Fold = Callable[[Folded, Event, Any], None]
 
 
-def fold(state: Folded, event: Event) -> None:
-    """Bring `state` from the event before `event` to `event`, in place."""
+def fold(state: Folded, event: Event, line_bytes: int, bounds: Bounds = BOUNDS) -> None:
+    """Bring `state` from the event before `event` to `event`, in place.
+
+    Args:
+        line_bytes: What the event takes in the log.
+    """
     if event.seq <= state.as_of_seq:
         return
     state.as_of_seq, state.attempt = event.seq, event.attempt
+    _fold(state, event, line_bytes, bounds)
+    state.fresh_bytes += line_bytes
+    if state.fresh_bytes > bounds.fresh_bytes:
+        shrink(state, bounds)
+
+
+def _fold(state: Folded, whole: Event, line_bytes: int, bounds: Bounds) -> None:
+    event = elide_data(whole, bounds.value_bytes) if line_bytes > bounds.value_bytes else whole
     if event.type.startswith("run."):
         fold_runs.note_change(state, event)
     elif event.type.startswith("custom."):
@@ -38,10 +52,13 @@ def fold(state: Folded, event: Event) -> None:
         return
     shape, apply = rule
     try:
-        data = msgspec.convert(event.data, shape)
+        data = msgspec.convert(whole.data, shape)
     except msgspec.ValidationError:
         return
-    apply(state, event, data)
+    apply(state, event, data if event is whole else elide_fields(data, event))
+    if event.type == "checkpoint.created" and len(state.checkpoints) > 1:
+        former = state.checkpoints[-2]
+        former.state = elide(former.state, former.seq, bounds.value_bytes)
 
 
 def measure_usage(usage: catalogue.UsageRecorded) -> Totals:

@@ -1,14 +1,18 @@
 """Messages: joined from their deltas, replaced by their whole text when they are complete.
 
 A delta without an id continues the newest message of its step while that is open, in the same attempt and
-role; so two steps that speak at once do not mix.
+role; so two steps that speak at once do not mix. Of a long text only the beginning is kept.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.domain import catalogue
 from gateway.domain.events import Event
 from gateway.domain.fold_state import Folded, Message
+
+MESSAGE_CHARS: Final = 256 * 1024
 
 
 def join_delta(state: Folded, event: Event, data: catalogue.Message) -> None:
@@ -18,6 +22,9 @@ def join_delta(state: Folded, event: Event, data: catalogue.Message) -> None:
         message = _continue(state, event, data)
     message = message or _add(state, event, data)
     message.role = message.role or data.role
+    if message.elided_bytes or len(message.content) + len(data.content) > MESSAGE_CHARS:
+        message.elided_bytes += len(data.content.encode("utf-8", "surrogatepass"))
+        return
     # Emptying the field first leaves one reference to the text, which CPython then extends in place: a
     # million deltas stay linear, and the text is a plain string for whoever reads the state in between.
     content, message.content = message.content, ""
@@ -29,7 +36,8 @@ def complete_message(state: Folded, event: Event, data: catalogue.Message) -> No
     """Close a message with its whole text; its id may come only now."""
     message = _find(state, event, data) or _continue(state, event, data) or _add(state, event, data)
     message.role = message.role or data.role
-    message.content, message.completed, message.ended_at = data.content, True, event.created_at
+    message.content, message.elided_bytes = data.content, 0
+    message.completed, message.ended_at = True, event.created_at
 
 
 def _find(state: Folded, event: Event, data: catalogue.Message) -> Message | None:

@@ -2,6 +2,7 @@
 
 Every entry keeps the `seq` and `attempt` of the event that began it; `superseded` entries were abandoned with
 their attempt and are done again by a later one. Times are RFC 3339, as the events carry them.
+A large value is shown as `{"elided_bytes":N,"seq":S}`: event S of the log has it.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class ToolCall(msgspec.Struct, kw_only=True):
 
 
 class Message(msgspec.Struct, kw_only=True):
-    """`content` is the deltas so far, or the whole text once `completed`."""
+    """`content` is the deltas so far, or the whole text once `completed`; `elided_bytes` of it were too much."""
 
     seq: int
     attempt: int
@@ -60,6 +61,7 @@ class Message(msgspec.Struct, kw_only=True):
     role: str | None = None
     step_id: str | None = None
     content: str = ""
+    elided_bytes: int = 0
     completed: bool = False
     ended_at: str | None = None
     superseded: bool = False
@@ -97,7 +99,7 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     seq: int
     attempt: int
     created_at: str
-    source: str
+    source: Any
     state: Any
 
 
@@ -120,7 +122,7 @@ class Question(msgspec.Struct, kw_only=True):
     attempt: int
     created_at: str
     request_id: str
-    prompt: str | None = None
+    prompt: Any = None
     status: str = "open"
     schema: Any = None
     deadline_at: str | None = None
@@ -128,7 +130,7 @@ class Question(msgspec.Struct, kw_only=True):
     default: Any = None
     content: Any = None
     actor: Any = None
-    reason: str | None = None
+    reason: Any = None
     closed_at: str | None = None
     closed_seq: int | None = None
 
@@ -151,7 +153,7 @@ class Line(msgspec.Struct, kw_only=True):
     at: str
     step_id: str | None
     level: str
-    message: str
+    message: Any
     data: Any
 
 
@@ -168,12 +170,16 @@ class Custom(msgspec.Struct, kw_only=True):
 class Folded(msgspec.Struct, kw_only=True, dict=True):
     """The state of a run as of event `as_of_seq`; grows in place as events are folded into it.
 
-    Its JSON can be decoded and folded on. Memory follows what the log holds: one entry a step, call, message,
-    usage, checkpoint, file, question and `run.*` event, and all text. `logs` and `custom` keep only the last
-    ones; `log_count` and `custom_count` say how many there were.
+    Its JSON can be decoded and folded on. Entries that began before `kept_from_seq` were dropped for their bytes,
+    but for some that have not ended; `totals` count them too. `logs` and `custom` keep only the last ones;
+    `log_count` and `custom_count` say how many there were. `settled_bytes` is what the entries took when some were
+    last dropped, `fresh_bytes` how much of the log was folded since.
     """
 
     as_of_seq: int = 0
+    kept_from_seq: int = 1
+    settled_bytes: int = 0
+    fresh_bytes: int = 0
     attempt: int = 1
     steps: list[Step] = []
     tool_calls: list[ToolCall] = []

@@ -129,7 +129,7 @@ class Outlet:
 
     def say(self, messages: Sequence[Message]) -> None:
         """Send messages that belong to no reader, in order with everything else."""
-        if self.busy:
+        if self.busy and not self.closed:
             self._postpone(messages)
         else:
             self.offer(messages)

@@ -21,6 +21,7 @@ from gateway.store.runs import RunStore
 KEPT_BYTES = 64 * 1024 * 1024
 FOLD_BYTES = 4 * 1024
 CHUNK_BYTES = 512 * 1024
+FOLDING = 8
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -40,7 +41,10 @@ class _Kept:
         self.state = Folded()
         self.at = Cursor(0)
         self.first_seq = first_seq
-        self.bytes = FOLD_BYTES
+
+    @property
+    def bytes(self) -> int:
+        return FOLD_BYTES + self.state.settled_bytes + self.state.fresh_bytes
 
     def agrees(self, head: LogHead, entries: list[Entry]) -> bool:
         """Whether what was folded is still what the log says; events that were purged must not show."""
@@ -51,12 +55,13 @@ class _Kept:
 
 
 class Folds:
-    """Folds of runs; the latest ones are kept, as many as stand for 64 MiB of events together."""
+    """Folds of runs; the latest ones are kept, as many as take 64 MiB together. At most 8 grow at once."""
 
     def __init__(self, runs: RunStore, logs: LogReader) -> None:
         self._runs = runs
         self._logs = logs
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._folding = asyncio.Semaphore(FOLDING)
 
     async def snapshot(self, grant: Grant, run_id: str) -> Snapshot:
         """Return the run with everything its log says so far.
@@ -70,7 +75,7 @@ class Folds:
             raise log_expired(run_id)
         kept = self._kept.setdefault(run_id, _Kept())
         self._kept.move_to_end(run_id)
-        async with kept.lock:
+        async with kept.lock, self._folding:
             await self._fold(run_id, kept)
             self._evict()
             # The record may be older than the fold: what the caller shows is of one moment or newer.
@@ -86,14 +91,13 @@ class Folds:
                 continue
             fresh = [entry for entry in entries if entry.seq > kept.at.seq]
             for entry in fresh:
-                fold(kept.state, decode(entry.line))
+                fold(kept.state, decode(entry.line), len(entry.line))
                 kept.at = Cursor(entry.seq, entry.tag)
-                kept.bytes += len(entry.line)
             if not fresh or kept.at.seq >= head.seq:
                 return
 
     def _evict(self) -> None:
         held = sum(kept.bytes for kept in self._kept.values())
-        while held > KEPT_BYTES and len(self._kept) > 1:
+        while held > KEPT_BYTES:
             _, kept = self._kept.popitem(last=False)
             held -= kept.bytes

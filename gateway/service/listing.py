@@ -10,14 +10,18 @@ import msgspec
 
 from gateway.domain import access
 from gateway.domain.access import Grant, reaches
+from gateway.domain.containment import Containment, OutOfSteps
 from gateway.domain.lifecycle import Status
 from gateway.domain.run import Question, Run
+from gateway.errors import BadRequest
 from gateway.service.actors import require_run
 from gateway.store import keys
 from gateway.store.indexes import IndexStore, Position
 from gateway.store.runs import RunStore
 
-CHUNK = 200
+CHUNK = 50
+FIRST_CHUNK = 16
+PAGE_BYTES = 8 * 1024 * 1024
 ABANDONED_US = 60_000_000
 
 
@@ -72,11 +76,38 @@ class QuestionPage(msgspec.Struct, frozen=True):
     next_after: Place | None
 
 
+class _Room:
+    """What a page may still examine: records, and their bytes; a chunk of them is loaded before its size is known."""
+
+    def __init__(self, records: int) -> None:
+        self.records = records
+        self.left_bytes = PAGE_BYTES
+        self._largest_bytes = 0
+
+    @property
+    def is_left(self) -> bool:
+        return self.records > 0 and self.left_bytes > 0
+
+    @property
+    def chunk(self) -> int:
+        """How many records to load next: a few, then as many as fit if the largest so far is typical."""
+        if not self._largest_bytes:
+            return FIRST_CHUNK
+        return max(1, min(CHUNK, self.left_bytes // self._largest_bytes))
+
+    def take(self, record_bytes: int) -> None:
+        self.records -= 1
+        self.left_bytes -= record_bytes
+        self._largest_bytes = max(self._largest_bytes, record_bytes)
+
+
 class Listing:
     """Pages over a tenant's runs.
 
+    A page examines so many records, and 8 MiB of them; it may then be short, and says where to go on.
+
     Args:
-        scan_records: Most records one page examines; it may then be short, and says where to go on.
+        scan_records: Most records one page examines.
     """
 
     def __init__(self, runs: RunStore, indexes: IndexStore, *, scan_records: int) -> None:
@@ -85,8 +116,13 @@ class Listing:
         self._scan_records = scan_records
 
     async def runs(self, grant: Grant, filters: Filters, *, before: Position | None, limit: int) -> RunPage:
-        """Return runs of the grant's tenant, newest first."""
+        """Return runs of the grant's tenant, newest first.
+
+        Raises:
+            BadRequest: the payload filter is out of bounds, or cannot be compared with some run's input.
+        """
         access.require_tenant_wide(grant)
+        payload = None if filters.payload is None else Containment(filters.payload)
         top = filters.created_before_us
         if top is not None and (before is None or before.created_us > top):
             before = Position(top, "")
@@ -97,7 +133,7 @@ class Listing:
             sources,
             before,
             limit,
-            lambda run: _matches(run, filters),
+            lambda run: _matches(run, filters) and (payload is None or payload.holds(run.spec.input)),
             oldest_us=filters.created_after_us,
             by_status=by_status,
         )
@@ -167,24 +203,42 @@ class Listing:
     ) -> RunPage:
         """Return a page of what `sources` propose and `wanted` takes; one run more is looked for, to know the end."""
         found: list[Run] = []
-        left, most = self._scan_records, limit + 1
-        while left > 0:
-            positions = await self._propose(grant.tenant, sources, before, min(most, left), by_status=by_status)
+        room, most, first = _Room(self._scan_records), limit + 1, True
+        while room.is_left:
+            positions = await self._propose(grant.tenant, sources, before, min(most, room.records), by_status=by_status)
             if not positions:
                 return RunPage(found, None)
-            runs = await self._runs.load_many([p.run_id for p in positions])
+            runs = await self._load(positions, room)
+            positions = positions[: len(runs)]
             await self._drop_missing(sources, positions, runs)
             for position, run in zip(positions, runs, strict=True):
                 if oldest_us is not None and position.created_us <= oldest_us:
                     return RunPage(found, None)
-                if run is not None and _visible(grant, run) and wanted(run):
+                try:
+                    taken = run is not None and _visible(grant, run) and wanted(run)
+                except OutOfSteps:
+                    if first:
+                        raise _incomparable(position) from None
+                    # The next page has all its steps for this run.
+                    return RunPage(found, before)
+                if run is not None and taken:
                     if len(found) == limit:
                         return RunPage(found, before)
                     found.append(run)
-                before = position
+                before, first = position, False
             # Few of them are wanted: the next look takes more at once.
-            left, most = left - len(positions), CHUNK
+            most = CHUNK
         return RunPage(found, before)
+
+    async def _load(self, positions: list[Position], room: _Room) -> list[Run | None]:
+        """Return the runs at `positions`, or at the first ones if there is no room for all."""
+        runs: list[Run | None] = []
+        while len(runs) < len(positions) and room.is_left:
+            chunk = positions[len(runs) : len(runs) + room.chunk]
+            for run, record_bytes in await self._runs.load_measured([p.run_id for p in chunk]):
+                runs.append(run)
+                room.take(record_bytes)
+        return runs
 
     async def _propose(
         self, tenant: str, sources: list[str], before: Position | None, most: int, *, by_status: bool
@@ -237,17 +291,15 @@ def _matches(run: Run, filters: Filters) -> bool:
         and filters.root_run_id in (None, spec.root_run_id)
         and filters.tags.items() <= spec.tags.items()
         and all(_text(spec.metadata.get(key)) == value for key, value in filters.metadata.items())
-        and (filters.payload is None or contains(spec.input, filters.payload))
     )
 
 
-def contains(value: Any, part: Any) -> bool:
-    """Whether JSON `value` contains `part`: objects by key, lists by some element, the rest by equality."""
-    if isinstance(part, dict):
-        return isinstance(value, dict) and all(k in value and contains(value[k], v) for k, v in part.items())
-    if isinstance(part, list):
-        return isinstance(value, list) and all(any(contains(v, p) for v in value) for p in part)
-    return type(value) is type(part) and bool(value == part)
+def _incomparable(position: Position) -> BadRequest:
+    return BadRequest(
+        f"payload: to compare it with the input of run {position.run_id} takes too many steps.",
+        parameter="payload",
+        run_id=position.run_id,
+    )
 
 
 def _text(value: Any) -> str | None:

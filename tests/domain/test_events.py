@@ -230,6 +230,15 @@ def test_a_step_is_named_in_both_places(event: NewEvent) -> None:
     assert (checked.step_id, checked.data) == ("s", {"step_id": "s", "name": "n"})
 
 
+@given(json_values)
+def test_what_was_measured_is_what_is_written(data: Any) -> None:
+    """The bytes that `check` leaves are those of the stored line, whatever it had to add to the data."""
+    for event in (NewEvent("custom.x", data), NewEvent("step.started", {"name": "n", "more": data}, "s")):
+        checked = check(event)
+        assert encode_rest(checked, RUN_ID, AT_MS).endswith(b'"data":' + checked.data_json + b"}")
+        assert msgspec.json.decode(checked.data_json) == checked.data
+
+
 def test_a_step_with_two_names_is_refused() -> None:
     """An envelope and data that name different steps are not guessed about."""
     with pytest.raises(InvalidBody, match=r"data\.step_id"):

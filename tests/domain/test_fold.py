@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from gateway.domain.catalogue import CATALOGUE
 from gateway.domain.events import Event, format_time
 from gateway.domain.fold import CUSTOM_ENTRIES, LOG_LINES, fold
+from gateway.domain.fold_bounds import BOUNDS, Bounds
+from gateway.domain.fold_messages import MESSAGE_CHARS
 from gateway.domain.fold_state import Folded, Places
 from gateway.domain.run import Totals
 
@@ -33,11 +35,11 @@ def log(*events: tuple[str, dict[str, Any]], step_id: str | None = None) -> list
     return lines
 
 
-def fold_all(events: Iterable[Event], state: Folded | None = None) -> Folded:
+def fold_all(events: Iterable[Event], state: Folded | None = None, bounds: Bounds = BOUNDS) -> Folded:
     """Return what the events fold to, on top of `state`."""
     state = Folded() if state is None else state
     for event in events:
-        fold(state, event)
+        fold(state, event, len(msgspec.json.encode(event)), bounds)
     return state
 
 
@@ -230,9 +232,70 @@ def test_a_restart_forgets_the_end() -> None:
     state = Folded()
     seen = []
     for event in events:
-        fold(state, event)
+        fold_all([event], state)
         seen.append((state.output, state.error))
     assert seen == [({"x": 1}, None), (None, None), (None, ERROR)]
+
+
+LARGE = "x" * 20_000
+
+
+def test_large_values_are_elided() -> None:
+    """Each says how large it is and which event has it; the last checkpoint and a run's output stay whole."""
+    done = {"output": [LARGE], "duration_ms": 5}
+    events = log(
+        ("step.started", {"step_id": "s", "name": "plan", "input": {"big": LARGE}}),
+        ("step.completed", {"step_id": "s", **done}),
+        ("step.failed", {"step_id": "t", "error": {**ERROR, "details": LARGE}}),
+        ("tool.call", {"call_id": "c", "name": "n", "input": LARGE}),
+        ("tool.progress", {"call_id": "c", "progress": LARGE}),
+        ("tool.result", {"call_id": "c", "status": "ok", **done}),
+        ("output.set", {"key": "k", "value": LARGE, "schema": {"const": LARGE}}),
+        ("checkpoint.created", {"source": "loop", "state": LARGE}),
+        ("checkpoint.created", {"source": "loop", "state": [LARGE]}),
+        ("log", {"level": "info", "message": LARGE, "data": LARGE}),
+        ("custom.x", {"any": LARGE}),
+        ("run.waiting_for_input", {"request_id": "q", "prompt": LARGE, "default": LARGE}),
+        ("run.input_received", {"request_id": "q", "content": LARGE, "actor": "me"}),
+        ("run.cancelled", {"reason": LARGE}),
+        ("run.restarted", {}),
+        ("run.completed", {"output": LARGE}),
+    )
+    state = fold_all(events)
+    (step, failed), (made,) = state.steps, state.tool_calls
+    output, question = state.outputs["k"], state.questions["q"]
+    shown: list[Any] = [step.input, step.output, failed.error, made.input, made.progress, made.output]
+    shown += [output.value, output.schema, state.checkpoints[0].state, state.logs[0].message, state.logs[0].data]
+    shown += [state.custom[0].data, question.prompt, question.default, question.content, state.history[2].reason]
+    assert [value["seq"] for value in shown] == [1, 2, 3, 4, 5, 6, 7, 7, 8, 10, 10, 11, 12, 12, 13, 14]
+    assert all(value["elided_bytes"] >= 20_000 for value in shown)
+    assert (state.checkpoints[1].state, state.output) == ([LARGE], LARGE)
+    assert store(state) == state
+
+
+def test_the_beginning_of_a_long_text_is_kept() -> None:
+    """The rest is counted, until the whole text comes."""
+    piece = "é" * (MESSAGE_CHARS // 4)
+    state = fold_all(log(*[delta(piece, message_id="m")] * 6, delta("x", message_id="m")))
+    (message,) = state.messages
+    assert (message.content, message.elided_bytes) == (piece * 4, 2 * 2 * len(piece) + 1)
+    whole = ("message.completed", {"content": "all", "message_id": "m"})
+    (message,) = fold_all(log(*[("log", {})] * 7, whole), state).messages
+    assert (message.content, message.elided_bytes) == ("all", 0)
+
+
+def test_a_fold_stays_within_its_bytes() -> None:
+    """Of an endless log the newest entries are kept, and what of the older ones still goes on."""
+    bounds = Bounds(fresh_bytes=200_000)
+    checkpoint = ("checkpoint.created", {"source": "x", "state": 1})
+    many = [event for n in range(5_000) for event in (begin(f"s{n}"), finish(f"s{n}"))]
+    state = fold_all(log(begin("root"), checkpoint, *many), bounds=bounds)
+    assert len(msgspec.json.encode(state)) < 3 * bounds.fresh_bytes
+    assert (state.steps[0].step_id, state.steps[0].status) == ("root", "started")
+    assert state.kept_from_seq > 5_000
+    assert [step.seq for step in state.steps[1:]] == list(range(state.steps[1].seq, 10_002, 2))
+    assert state.steps[1].seq - state.kept_from_seq in (0, 1)
+    assert len(state.checkpoints) == 1
 
 
 def test_lines_and_custom_events_are_bounded() -> None:
@@ -283,19 +346,36 @@ LOGS = st.builds(
 )
 
 
-@given(LOGS, st.integers(0, 40))
-def test_a_stored_fold_goes_on_where_it_was(events: list[Event], cut: int) -> None:
+TIGHT = Bounds(value_bytes=12, fresh_bytes=700, running=2, messages=1)
+ALL_BOUNDS = st.sampled_from([BOUNDS, TIGHT])
+
+
+@given(LOGS, st.integers(0, 40), ALL_BOUNDS)
+def test_a_stored_fold_goes_on_where_it_was(events: list[Event], cut: int, bounds: Bounds) -> None:
     """Folding a part, writing it down, reading it back and folding the rest equals folding all."""
-    parted = fold_all(events[cut:], store(fold_all(events[:cut])))
-    assert parted == fold_all(events)
+    parted = fold_all(events[cut:], store(fold_all(events[:cut], bounds=bounds)), bounds)
+    assert parted == fold_all(events, bounds=bounds)
+
+
+@given(LOGS, ALL_BOUNDS)
+def test_what_is_looked_up_is_what_is_shown(events: list[Event], bounds: Bounds) -> None:
+    """After any log, the entries found by id are those that a reader of the lists would find."""
+    state = fold_all(events, bounds=bounds)
+    assert state.places == Places.of(state)
+    assert all(entry.ended_at is None for entry in state.places.running.values())
 
 
 @given(LOGS)
-def test_what_is_looked_up_is_what_is_shown(events: list[Event]) -> None:
-    """After any log, the entries found by id are those that a reader of the lists would find."""
-    state = fold_all(events)
-    assert state.places == Places.of(state)
-    assert all(entry.ended_at is None for entry in state.places.running.values())
+def test_what_is_dropped_is_older_than_what_is_told(events: list[Event]) -> None:
+    """Under tight bounds every entry since `kept_from_seq` is there, and of older ones those that have not ended."""
+    state, whole = fold_all(events, bounds=TIGHT), fold_all(events)
+    for name in ("steps", "tool_calls", "messages", "usage", "checkpoints", "files", "history"):
+        seqs = [entry.seq for entry in getattr(state, name)]
+        assert seqs == sorted(seqs)
+        assert set(seqs) >= {entry.seq for entry in getattr(whole, name) if entry.seq >= state.kept_from_seq}
+    assert [q.request_id for q in state.open_questions] == [q.request_id for q in whole.open_questions]
+    assert [c.seq for c in state.checkpoints[-1:]] == [c.seq for c in whole.checkpoints[-1:]]
+    assert (state.totals, state.output, state.error) == (whole.totals, whole.output, whole.error)
 
 
 @given(LOGS, st.lists(st.integers(0, 39), max_size=10))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.domain.cursor import Cursor
 from gateway.hub.channel import ChannelLimits
+from gateway.hub.outlet import Message
+from gateway.hub.reader import Reader
 from gateway.store.link import Link
 from tests.hub.clients import Client, Plain
 from tests.hub.following import SMALL, Following, follow
@@ -142,16 +146,19 @@ async def test_garbage_is_a_doorbell(store: RunningStore, log: Log, payload: byt
 
 
 async def test_notifications_that_come_before_the_ring_is_filled_are_not_lost(store: RunningStore, log: Log) -> None:
-    """Between the confirmed subscription and the first read an event may land; it is delivered."""
+    """An event may land after the first read and be announced before its answer is there; it is delivered."""
     async with follow(store.url, log) as following:
-        channel = following.channel
+        channel, before = following.channel, await log.save()
+        hint, after = await following.append("early"), await log.save()
+        await log.restore(before)
         channel.primed = False
-        hint = await following.append("early")
         channel.hear(hint)
-        await channel.prime()
-        client = Client()
-        await following.open(client)
-        await read_on(following, client)
+        # The store answers in this order: the channel's read, the restoration, whatever is asked after the read.
+        following.spawn(channel.prime())
+        await asyncio.sleep(0)
+        following.spawn(log.restore(after))
+        await following.settle()
+        assert channel.ring.head_seq == 2
 
 
 async def test_a_rollback_is_told_and_the_new_log_follows(store: RunningStore, log: Log) -> None:
@@ -335,6 +342,102 @@ async def test_the_end_comes_after_the_last_event_and_finishes(store: RunningSto
         assert client.messages[-2:] == [{"control": "stream.end", "status": "completed"}, {"finish": True}]
         assert outlet.closed
         assert not client.hung_up
+
+
+async def test_an_end_is_no_end_for_a_channel_that_is_not_there_yet(store: RunningStore, log: Log) -> None:
+    """While a long hole is being filled nobody is told of the end before the events that precede it."""
+    async with follow(store.url, log) as following:
+        client = Client()
+        await following.open(client, finish=True)
+        await following.settle()
+        for _ in range(10):
+            await following.append(*["a" * 100] * 40)
+        await log.end()
+        await following.sweep()
+        assert client.seqs == list(range(1, 403))
+        assert client.told == ["stream.end"]
+
+
+async def test_a_reader_that_is_ahead_of_the_channel_brings_it_on(store: RunningStore, log: Log) -> None:
+    """A client may have seen, elsewhere, what this process was not told of yet; it waits for what follows."""
+    async with follow(store.url, log) as following:
+        await following.append("unheard")
+        client = Client(await following.head())
+        await following.open(client)
+        await following.settle()
+        assert following.channel.ring.head_seq == 2
+        await following.grow("a")
+        assert client.seqs == [3]
+
+
+async def test_a_reader_of_the_new_log_gets_nothing_of_the_old(store: RunningStore, log: Log) -> None:
+    """A channel that has not noticed a rollback does not mix what it remembers into what a reader has."""
+    async with follow(store.url, log) as following:
+        await following.grow("a")
+        saved = await log.save()
+        await following.grow("b", "c", "d")
+        await log.restore(saved)
+        await following.append("B")
+        old = following.channel.ring.tag_at(4)
+        client = Client(await following.head(), await log.tags())
+        await following.open(client)
+        await following.settle()
+        assert old not in [entry.tag for message in client.messages for entry in message.get("entries", ())]
+        await read_on(following, client)
+
+
+async def test_a_reader_just_before_the_ring_sees_for_itself_after_a_rollback(store: RunningStore, log: Log) -> None:
+    """The ring that is filled anew cannot vouch for the event before its first."""
+    async with follow(store.url, log) as following:
+        await following.grow(*["a"] * 9)
+        saved = await log.save()
+        await following.grow("lost")
+        client = Client()
+        await following.open(client)
+        await following.settle()
+        assert client.at.seq == 11
+        client.stop_reading()
+        for _ in range(SMALL.ring_entries + 9):
+            await following.grow("lost")
+        (reader,) = following.channel.readers
+        await log.restore(saved)
+        await following.append(*["new"] * 18)
+        await following.sweep()
+        assert following.channel.ring.first_seq == reader.seq + 1
+        client.read_on()
+        await read_on(following, client)
+        assert client.told == ["stream.reset"]
+
+
+async def test_what_was_read_before_a_rollback_is_not_sent_after_it(store: RunningStore, log: Log) -> None:
+    """A read of the log that was under way is thrown away: it may be of the old log."""
+    async with follow(store.url, log) as following:
+        for _ in range(SMALL.ring_entries + 9):
+            await following.grow("a")
+        client = Client()
+        outlet = await following.open(client)
+        outlet.close()
+        reader = await following.reader(outlet, Plain(), client.at)
+        head, _ = await log.read()
+        reading = asyncio.create_task(_take(reader))
+        await asyncio.sleep(0)
+        reader.roll_back(head, 2, 2)
+        assert await reading == []
+        assert await _take(reader) != []
+
+
+async def _take(reader: Reader) -> list[Message]:
+    return list(await reader.next_messages())
+
+
+async def test_a_reader_forgets_a_tag_that_was_refused(store: RunningStore, log: Log) -> None:
+    """What it would come back with must not be refused again."""
+    async with follow(store.url, log) as following:
+        await log.end()
+        await log.trim(2)
+        outlet = await following.open(Client())
+        reader = await following.reader(outlet, Plain(), Cursor(2, 1))
+        assert (reader.seq, reader.tag) == (2, None)
 
 
 async def test_trimmed_events_are_a_gap_to_a_reader_that_lags(store: RunningStore, log: Log) -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gateway.hub.channel import ChannelLimits
+from gateway.hub.channel import PUSH_SLICE, ChannelLimits
 from gateway.hub.outlet import FAREWELL_S, Message, Outlet
 from gateway.store.link import Link
 from tests.hub.clients import Client, Plain
@@ -272,6 +272,22 @@ async def test_a_dismissed_client_that_reads_nothing_is_hung_up_in_time(store: R
         assert client.controls == []
 
 
+async def test_nobody_waits_for_what_is_said_after_the_end(store: RunningStore, log: Log) -> None:
+    """A command that was under way when its connection was closed does not wait for its answer to be taken."""
+    async with follow(store.url, log) as following:
+        client = Client()
+        outlet = await following.open(client)
+        await following.settle()
+        client.stop_reading()
+        outlet.say([note(1)])
+        outlet.close(hang_up=True)
+        outlet.say([note(2)])
+        await asyncio.wait_for(outlet.drained(), 1)
+        client.read_on()
+        await following.settle()
+        assert note(2) not in client.messages
+
+
 async def test_a_dismissed_client_is_told_of_a_rollback_first(store: RunningStore, log: Log) -> None:
     """It would come back with a position that holds, and keep events that do not."""
     async with follow(store.url, log) as following:
@@ -341,6 +357,20 @@ async def test_a_thousand_readers_give_others_their_turn(store: RunningStore, lo
         assert turns - before >= 3
         counting.cancel()
         assert all(client.seqs == [1, 2] for client in clients)
+
+
+async def test_a_reader_that_leaves_during_a_pass_gets_nothing_of_it(store: RunningStore, log: Log) -> None:
+    """A pass over many readers looks again at each: one may have left since the last turn of the loop."""
+    limits = ChannelLimits(ring_entries=1000, ring_bytes=1 << 20, chunk_bytes=1 << 16)
+    async with follow(store.url, log, limits) as following:
+        clients = [Client() for _ in range(PUSH_SLICE + 2)]
+        outlets = [await following.open(client) for client in clients]
+        await following.settle()
+        following.channel.hear(await following.append("a"))
+        asyncio.get_running_loop().call_soon(lambda: outlets[-1].remove(outlets[-1].readers[0]))
+        await following.channel.flush()
+        assert clients[-2].seqs == [1, 2]
+        assert clients[-1].seqs == [1]
 
 
 async def wake_up(following: Following, client: Client) -> None:

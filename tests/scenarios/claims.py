@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import httpx
 
-from tests.support.readers import Transcript, read_log
+from tests.support.transcripts import Transcript, read_log
 from tests.support.writers import Writer
 
 

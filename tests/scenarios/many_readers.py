@@ -14,7 +14,7 @@ import msgspec
 from websockets import ConnectionClosed, InvalidHandshake, Subprotocol
 from websockets.asyncio.client import connect
 
-from tests.support.readers import Transcript
+from tests.support.transcripts import Transcript
 
 AGAIN_S = 0.01
 CLOSE_S = 0.1
@@ -130,7 +130,7 @@ class ManySocket:
 
 
 class FeedReader:
-    """The tenant's feed of status changes, through httpx-sse; `last` is each run's latest status."""
+    """The tenant's feed of status changes, through httpx-sse; `changes` are the statuses of each run, in order."""
 
     def __init__(self, url: str, key: str, *, silence_s: float) -> None:
         self.changes: dict[str, list[str]] = defaultdict(list)

@@ -13,8 +13,9 @@ from tests.scenarios.claims import check_dense, check_written
 from tests.scenarios.many_readers import FeedReader, ManyReader, ManySocket, ManySse
 from tests.support.processes import serving
 from tests.support.proxy import Cut, Dooms, Proxy, lay_proxy
-from tests.support.readers import SseReader, read_log
+from tests.support.readers import SseReader
 from tests.support.running import wait_until
+from tests.support.transcripts import read_log
 from tests.support.writers import Writer, create_run
 
 pytestmark = pytest.mark.anyio
@@ -23,8 +24,9 @@ RUNS = 5
 LATER_RUNS = 3
 EVENTS = 1_500
 BATCH = 25
-CUTS = 60
+CUTS = 40
 SILENCE_S = 0.6
+KEEPALIVE_S = 0.15
 THREAD = "a-thread"
 
 Make = Callable[[Proxy, str, list[str]], ManyReader]
@@ -52,7 +54,7 @@ async def test_a_connection_of_many_runs_survives_every_cut(data_dir: Path, make
     """Whatever connection several runs share, each of them is read exactly once, in order, to its end."""
     dooms = Dooms(11, cuts=CUTS, most_bytes=60_000, most_s=0.2)
     async with (
-        serving(data_dir) as gateway,
+        serving(data_dir, keepalive_s=KEEPALIVE_S) as gateway,
         gateway.client() as client,
         lay_proxy(gateway.port, choose=dooms) as proxy,
     ):
@@ -93,7 +95,7 @@ async def test_the_feed_survives_every_cut(data_dir: Path) -> None:
     """Every change of every run's status comes once and in order, however often the feed is cut."""
     dooms = Dooms(12, cuts=CUTS, most_bytes=4_000, most_s=0.15)
     async with (
-        serving(data_dir) as gateway,
+        serving(data_dir, keepalive_s=KEEPALIVE_S) as gateway,
         gateway.client() as client,
         lay_proxy(gateway.port, choose=dooms) as proxy,
         asyncio.timeout(90),
@@ -117,7 +119,7 @@ async def test_the_feed_survives_every_cut(data_dir: Path) -> None:
 async def test_all_readers_come_back_at_once(data_dir: Path) -> None:
     """When a balancer dies under two hundred readers and comes back, all of them resume exactly."""
     async with (
-        serving(data_dir) as gateway,
+        serving(data_dir, keepalive_s=KEEPALIVE_S) as gateway,
         gateway.client() as client,
         lay_proxy(gateway.port) as proxy,
         asyncio.timeout(60),

@@ -20,6 +20,7 @@ EVENTS = 20_000
 CUTS = 200
 BATCH = 50
 SILENCE_S = 0.6
+KEEPALIVE_S = 0.15
 AHEAD_CUTS = 4
 
 Make = Callable[[str, str, str], Reader]
@@ -46,7 +47,7 @@ transports = pytest.mark.parametrize("make", [make_sse, make_socket, make_client
 @transports
 async def test_a_reader_cut_two_hundred_times_reads_everything_once(data_dir: Path, make: Make) -> None:
     """RST, FIN, black holes and frames cut in half cost no event, and bring none twice or out of order."""
-    async with serving(data_dir) as gateway:
+    async with serving(data_dir, keepalive_s=KEEPALIVE_S) as gateway:
         await read_through_cuts(gateway, make, seed=20261122, events=EVENTS, cuts=CUTS)
 
 
@@ -56,7 +57,7 @@ async def test_a_reader_cut_two_hundred_times_reads_everything_once(data_dir: Pa
 @transports
 async def test_many_cuts_for_long(data_dir: Path, make: Make, seed: int) -> None:
     """The same, with other fates and more of them."""
-    async with serving(data_dir) as gateway:
+    async with serving(data_dir, keepalive_s=KEEPALIVE_S) as gateway:
         await read_through_cuts(gateway, make, seed=seed, events=100_000, cuts=1_000, latency_s=0.002 * seed)
 
 
@@ -64,7 +65,7 @@ async def read_through_cuts(
     gateway: GatewayProcess, make: Make, *, seed: int, events: int, cuts: int, latency_s: float = 0
 ) -> None:
     """Write `events` events while a reader is cut `cuts` times, evenly over the writing."""
-    dooms = Dooms(seed, cuts=cuts, most_bytes=40_000, most_s=0.1)
+    dooms = Dooms(seed, cuts=cuts, most_bytes=40_000, most_s=0.08, black_holes=6)
     async with gateway.client() as client, lay_proxy(gateway.port, choose=dooms, latency_s=latency_s) as proxy:
         run_id = await create_run(client)
         writer = Writer(client, run_id, "w")

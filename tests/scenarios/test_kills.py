@@ -12,14 +12,14 @@ from tests.scenarios.claims import check_dense, check_written
 from tests.scenarios.crowd import Crowd, gather
 from tests.support.processes import GatewayProcess, serving
 from tests.support.proxy import Cut, Fate, Proxy, lay_proxy
-from tests.support.readers import read_log
+from tests.support.transcripts import read_log
 from tests.support.writers import Writer, create_run
 
 pytestmark = pytest.mark.anyio
 
-KILLS = 5
+KILLS = 4
 EVENTS_BETWEEN = 150
-LOST_ANSWERS = 100
+LOST_ANSWERS = 60
 
 Kill = Callable[[GatewayProcess], Awaitable[None]]
 

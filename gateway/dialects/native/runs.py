@@ -225,4 +225,5 @@ def _fits_thread(thread_id: str) -> bool:
 
 
 def _ms(duration_s: float | None) -> int | None:
-    return None if duration_s is None else int(duration_s * 1000)
+    # However short, a time above zero is one.
+    return None if duration_s is None else max(round(duration_s * 1000), int(duration_s > 0))

@@ -4,8 +4,8 @@
 -- RETURNS {'OK', first_seq} | {'MISSING'} | {'STATUS', status} | {'REVISION', rev}
 local r = redis.call('HMGET', KEYS[1], 'tenant', 'status', 'rev', 'head_seq', 'first_seq')
 if not r[1] or r[1] ~= ARGV[1] then return {'MISSING'} end
-if not string.find(ARGV[2], ',' .. r[2] .. ',', 1, true) then return {'STATUS', r[2]} end
 if ARGV[3] ~= '' and ARGV[3] ~= r[3] then return {'REVISION', tonumber(r[3])} end
+if not string.find(ARGV[2], ',' .. r[2] .. ',', 1, true) then return {'STATUS', r[2]} end
 local head = tonumber(r[4])
 if ARGV[4] == 'all' then
   redis.call('DEL', KEYS[2], KEYS[3])

@@ -124,8 +124,54 @@ async def test_a_debug_bundle_has_all_of_it(api: RunningGateway) -> None:
         assert bundle[name], name
 
 
-async def test_a_fold_takes_no_parameters(api: RunningGateway) -> None:
+async def test_a_list_is_paged(api: RunningGateway) -> None:
+    """Every entry once, in the order of their beginnings, whatever the size of a page."""
+    run = await api.create_run()
+    for n in range(7):
+        accepted(await api.append(run["id"], ("step.started", {"step_id": f"s{n}", "name": "n"})))
+    whole = await fold(api, run["id"], "steps")
+    assert ([s["step_id"] for s in whole["data"]], whole["has_more"]) == ([f"s{n}" for n in range(7)], False)
+    for limit in (1, 3, 7, 1000):
+        found, params = [], {"limit": str(limit)}
+        while True:
+            page = accepted(await api.client.get(f"/v1/runs/{run['id']}/steps", params=params))
+            assert len(page["data"]) <= limit
+            assert page["as_of_seq"] == whole["as_of_seq"]
+            found += page["data"]
+            if not page["has_more"]:
+                break
+            params["cursor"] = page["next_cursor"]
+        assert found == whole["data"]
+
+
+async def test_a_large_value_is_found_by_its_seq(api: RunningGateway) -> None:
+    """A fold leaves it out and names the event that has it; a worker's last checkpoint is whole."""
+    run, large = await api.create_run(), "x" * 20_000
+    accepted(await api.append(run["id"], ("tool.call", {"call_id": "c", "name": "n", "input": large})))
+    accepted(await api.append(run["id"], ("checkpoint.created", {"source": "loop", "state": [large]})))
+    (call,) = (await fold(api, run["id"], "tool-calls"))["data"]
+    assert call["input"]["elided_bytes"] == len(large) + 2
+    assert (await get_log(api, run["id"]))[call["input"]["seq"] - 1]["data"]["input"] == large
+    assert (await fold(api, run["id"], "state"))["state"] == [large]
+
+
+async def test_a_long_log_is_folded_within_its_bounds(api: RunningGateway) -> None:
+    """The newest entries are shown, and from which event on they are complete."""
+    run = await api.create_run()
+    for n in range(90):
+        events = [("output.set", {"key": f"{n}.{i}", "value": "x" * 12_000}) for i in range(10)]
+        accepted(await api.append(run["id"], *events))
+    shown = await fold(api, run["id"], "outputs")
+    seqs = [output["seq"] for output in shown["data"]]
+    assert seqs == list(range(shown["kept_from_seq"], shown["as_of_seq"] + 1))
+    assert 300 < len(seqs) < 700
+    assert (await fold(api, run["id"], "debug-bundle"))["kept_from_seq"] == shown["kept_from_seq"]
+
+
+async def test_a_fold_takes_no_parameters_but_a_lists_page(api: RunningGateway) -> None:
     """One that was meant for another route is not ignored."""
     run = await api.create_run()
-    for name in ("steps", "snapshot", "debug-bundle"):
+    for name in ("snapshot", "state", "debug-bundle"):
         refused(await api.client.get(f"/v1/runs/{run['id']}/{name}", params={"limit": 5}), 400, "bad_request")
+    for params in ({"limit": 0}, {"limit": 1001}, {"cursor": "x"}, {"cursor": "-1"}, {"types": "log"}):
+        refused(await api.client.get(f"/v1/runs/{run['id']}/steps", params=params), 400, "bad_request")

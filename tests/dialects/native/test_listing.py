@@ -268,6 +268,36 @@ async def test_a_page_examines_so_many_records_and_says_where_to_go_on(store: Ru
         assert pages >= 3
 
 
+async def test_a_page_of_large_runs_is_short(gateway: RunningGateway) -> None:
+    """It ends once it has so many bytes, and the next one goes on there: every run once, in order."""
+    small = [(await gateway.create_run())["id"] for _ in range(3)]
+    large = [(await gateway.create_run(input="x" * 900_000))["id"] for _ in range(36)]
+    sizes, found, params = [], [], {"limit": "100"}
+    while True:
+        page = accepted(await gateway.client.get("/v1/runs", params=params))
+        sizes.append(len(page["data"]))
+        found += [run["id"] for run in page["data"]]
+        if not page["has_more"]:
+            break
+        params["cursor"] = page["next_cursor"]
+    assert found == [*reversed(large), *reversed(small)]
+    assert max(sizes) <= 16
+
+
+async def test_a_payload_filter_takes_so_many_steps_a_page(gateway: RunningGateway) -> None:
+    """Where comparing takes long, pages are short; nothing is left out, and a run too large for any page is named."""
+    runs = [(await gateway.create_run(input={"list": [*range(60_000)]}))["id"] for _ in range(7)]
+    wanted = json.dumps({"list": [59_999]})
+    assert await ids(gateway.client, payload=wanted) == runs[::-1]
+    page = accepted(await gateway.client.get("/v1/runs", params={"payload": wanted}))
+    assert len(page["data"]) == 3
+    assert await ids(gateway.client, payload=json.dumps({"list": [-1]})) == []
+    refused(await gateway.client.get("/v1/runs", params={"payload": json.dumps({"a": [1] * 33})}), 400, "bad_request")
+    huge = await gateway.create_run(input={"list": [0] * 300_000})
+    problem = refused(await gateway.client.get("/v1/runs", params={"payload": wanted}), 400, "bad_request")
+    assert (problem["parameter"], problem["run_id"]) == ("payload", huge["id"])
+
+
 async def test_the_inbox_shows_every_open_question(gateway: RunningGateway) -> None:
     """Of all runs, newest run first; a question leaves it when it is closed, however that happens."""
     first = await gateway.create_run(title="First", thread_id="t")

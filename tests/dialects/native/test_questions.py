@@ -46,6 +46,7 @@ async def test_a_question_is_shown_whole_where_it_is_looked_for(api: RunningGate
         "schema": COLOUR,
         "deadline_at": asked["deadline_at"],
         "on_timeout": "fail",
+        "default": None,
         "created_at": question["created_at"],
     }
     assert asked["request_id"] == request_id
@@ -92,13 +93,33 @@ async def test_an_answer_must_fit_the_schema(api: RunningGateway) -> None:
 
 
 async def test_a_schema_may_refer_into_itself_but_nowhere_else(api: RunningGateway) -> None:
-    """A reference to another document is never fetched: it is a schema that no answer can meet."""
-    inner = {"$defs": {"n": {"type": "integer"}}, "$ref": "#/$defs/n"}
-    outer = {"$ref": "http://127.0.0.1:1/schema.json"}
+    """A reference to another document is never fetched: whoever asks is told."""
     run = await api.create_run()
-    first, second = await ask(api, run["id"], schema=inner), await ask(api, run["id"], schema=outer)
-    accepted(await act(api, run["id"], "input", content=3, request_id=first))
-    refused(await act(api, run["id"], "input", content=3, request_id=second), 422, "invalid_body")
+    await ask(api, run["id"], schema={"$defs": {"n": {"type": "integer"}}, "$ref": "#/$defs/n"})
+    refused(await act(api, run["id"], "input", content="3"), 422, "invalid_body")
+    accepted(await act(api, run["id"], "input", content=3))
+    outer = ("run.waiting_for_input", {"prompt": "?", "schema": {"$ref": "http://127.0.0.1:1/schema.json"}})
+    problem = refused(await api.append(run["id"], outer), 422, "invalid_body")
+    assert (problem["index"], problem["path"]) == (0, "data.schema.$ref")
+
+
+async def test_an_answer_that_takes_long_to_check_is_refused(api: RunningGateway) -> None:
+    """And a pattern that could take for ever is refused when it is asked with."""
+    run = await api.create_run()
+    doubling = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
+    schema = {"$defs": {**doubling, "d40": {"type": "string"}}, "$ref": "#/$defs/d0"}
+    request_id = await ask(api, run["id"], schema=schema)
+    problem = refused(await act(api, run["id"], "input", content="x", request_id=request_id), 422, "invalid_body")
+    assert "too many steps" in problem["detail"]
+    pattern = ("run.waiting_for_input", {"prompt": "?", "schema": {"pattern": r"^(a)\1$"}})
+    assert "linear" in refused(await api.append(run["id"], pattern), 422, "invalid_body")["detail"]
+    request_id = await ask(api, run["id"], schema={"pattern": "^(a+)+$"})
+    answer = await act(api, run["id"], "input", content="a" * 30_000 + "!", request_id=request_id)
+    refused(answer, 422, "invalid_body")
+    request_id = await ask(api, run["id"], schema={"multipleOf": 0.5})
+    refused(await act(api, run["id"], "input", content="x" * 5, request_id="no"), 404, "unknown_request")
+    huge = b'{"content":' + b"7" * 400 + b',"request_id":"' + request_id.encode() + b'"}'
+    accepted(await api.client.post(f"/v1/runs/{run['id']}/input", content=huge))
 
 
 @pytest.mark.parametrize(

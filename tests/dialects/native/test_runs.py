@@ -24,7 +24,7 @@ async def test_a_run_is_what_was_said_of_it(api: RunningGateway) -> None:
     """Everything that a caller may say comes back, from the create, the read and the log."""
     parent = await api.create_run()
     said: dict[str, Any] = {
-        "thread_id": "thread/1",
+        "thread_id": "thread:1",
         "input": {"deep": [1, {"é": None}]},
         "title": "A title",
         "tags": {"team": "a b", "env": "x:y"},

@@ -1,0 +1,147 @@
+"""Keys: everything a busy gateway leaves behind has a documented name and the lifetime that it claims."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.store import keys
+from gateway.store.link import Link
+from tests.support.links import connect
+from tests.support.native import accepted, act, open_client
+from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore, run_gateway
+
+ID = r"[0-7][0-9A-HJKMNP-TV-Z]{25}"
+DIGEST = r"[0-9a-f]{32}"
+RUN, TENANT = rf"gw:\{{{ID}\}}", r"gw:\{t:[\w.-]+\}"
+
+# What a key may be called, its type, and how long it lives: until its time, or for the reason that is given.
+PATTERNS: dict[str, tuple[str, str]] = {
+    rf"{RUN}:run": ("hash", "until the run is purged or its retention ends"),
+    rf"{RUN}:log": ("stream", "until the run is purged or its retention ends"),
+    rf"{RUN}:writers": ("hash", "until the run is purged or its retention ends"),
+    rf"{RUN}:idem:{DIGEST}": ("string", "expires"),
+    rf"{TENANT}:idem:{DIGEST}": ("string", "expires"),
+    rf"{TENANT}:gone:{ID}": ("string", "expires"),
+    rf"{TENANT}:clock": ("string", "one a tenant"),
+    rf"{TENANT}:applied": ("hash", "an entry leaves with its run"),
+    rf"{TENANT}:(moving|asking|runs)": ("zset", "an entry leaves with its run"),
+    rf"{TENANT}:by:(status|agent|thread|trigger|tag|batch_id|parent_run_id|root_run_id):.+": (
+        "zset",
+        "an entry leaves with its run",
+    ),
+    rf"{TENANT}:feed": ("hash", "one a tenant"),
+    rf"{TENANT}:feedlog": ("stream", "one a tenant, trimmed"),
+    r"gw:\{timers:\d\d\}": ("zset", "an entry leaves when nothing is due any more"),
+    r"gw:\{access\}:keys": ("hash", "for ever"),
+    r"gw:\{access\}:secret": ("string", "for ever"),
+    r"gw:\{access\}:tenants": ("set", "for ever"),
+}
+
+
+async def be_busy(api: RunningGateway) -> None:
+    """Do everything once that leaves something in the store."""
+    about = {"tags": {"a": "b", "long": "x" * 200}, "batch_id": "b", "thread_id": "t", "trigger": "cron"}
+    parent = await api.create_run(**about)
+    body = {"agent_id": "tester", "mode": "direct", "parent_run_id": parent["id"]}
+    children = [
+        accepted(await api.client.post("/v1/runs", json=body, headers={"idempotency-key": f"{n}"}), 201)
+        for n in (1, 2, 2)
+    ]
+    for run in (parent, *children[:2]):
+        accepted(await api.append(run["id"], LOG, writer="w", writer_seq=1))
+        accepted(await act(api, run["id"], "pause", "k"))
+        accepted(await act(api, run["id"], "resume", "k"))
+        question = ("run.waiting_for_input", {"prompt": "?", "timeout_s": 600, "on_timeout": "fail"})
+        accepted(await api.append(run["id"], question, writer="w", writer_seq=2))
+    accepted(await act(api, parent["id"], "input", "k", content=1))
+    for run in (parent, children[0]):
+        accepted(await api.append(run["id"], COMPLETE))
+        accepted(await act(api, run["id"], "replay", f"k-{run['id']}"), 201)
+    accepted(await act(api, children[0]["id"], "purge", "k"))
+    ticket = {"runs": [parent["id"]]}
+    accepted(await api.client.post("/v1/tickets", json=ticket, headers={"idempotency-key": "k"}), 201)
+    accepted(await api.client.post("/v1/keys", json={"scopes": ["work"]}, headers={"idempotency-key": "k"}), 201)
+    stream = await api.client.get(f"/v1/runs/{parent['id']}/stream")
+    assert stream.status_code == 200
+    await asyncio.gather(*(api.create_run() for _ in range(10)))
+    async with open_client(api, tenant="other-tenant") as client:
+        accepted(await client.post("/v1/runs", json={"agent_id": "x", "mode": "direct"}), 201)
+
+
+async def describe(link: Link) -> dict[str, tuple[str, int]]:
+    """Return every key with its type and its time to live in ms, -1 for ever."""
+    names = [name.decode() for name in await link.call("KEYS", "*")]
+    return {name: ((await link.call("TYPE", name)).decode(), int(await link.call("PTTL", name))) for name in names}
+
+
+@pytest.mark.anyio
+async def test_every_key_has_a_documented_name_and_lifetime(empty_store: RunningStore) -> None:
+    """After a session that does everything once; nothing documented is missing either."""
+    async with run_gateway(empty_store.url, idempotency_s=3600) as api, connect(empty_store.url) as link:
+        await be_busy(api)
+        found = await describe(link)
+        unseen = set(PATTERNS)
+        for name, (kind, left_ms) in found.items():
+            matching = [pattern for pattern in PATTERNS if re.fullmatch(pattern, name)]
+            assert len(matching) == 1, name
+            unseen -= set(matching)
+            expected, lifetime = PATTERNS[matching[0]]
+            assert kind == expected, name
+            assert (0 < left_ms <= 3_600_000) if lifetime == "expires" else left_ms == -1, name
+        assert unseen <= {rf"{TENANT}:moving" for _ in ()}, unseen
+
+
+@pytest.mark.anyio
+async def test_what_a_run_leaves_goes_with_it(empty_store: RunningStore) -> None:
+    """Once it is purged: no key of its own, no entry that names it, but those that expire by themselves."""
+    async with run_gateway(empty_store.url) as api, connect(empty_store.url) as link:
+        run = await api.create_run(tags={"a": "b"}, batch_id="b", thread_id="t")
+        await api.append(run["id"], LOG, writer="w", writer_seq=1)
+        await act(api, run["id"], "pause", "k")
+        await api.append(run["id"], COMPLETE)
+        before = set(await describe(link))
+        accepted(await act(api, run["id"], "purge"))
+        after = await describe(link)
+        assert [name for name in after if run["id"] in name and after[name][1] == -1] == []
+        assert {name for name in before if ":by:" in name} & set(after) == set()
+        for name, (kind, _) in after.items():
+            if kind == "zset" and ":by:" in name:
+                assert await link.call("ZSCORE", name, run["id"]) is None
+        assert await link.call("HGET", keys.applied(api.tenant), run["id"]) is None
+
+
+def test_the_documented_names_are_those_of_the_module() -> None:
+    """Every function that names a key names one that is listed above."""
+    run_id, tenant, digest = "01J00000000000000000000000", "t-1.x_", keys.digest("a", "b")
+    names = [keys.record(run_id), keys.log(run_id), keys.writers(run_id), keys.run_idempotency(run_id, digest)]
+    names += [keys.tenant_idempotency(tenant, digest), keys.tenant_clock(tenant), keys.moving(tenant)]
+    names += [keys.applied(tenant), keys.asking(tenant), keys.all_runs(tenant), keys.status_index(tenant, "queued")]
+    names += [keys.feed_record(tenant), keys.feed_log(tenant), keys.timers(3), keys.TENANTS, keys.API_KEYS, keys.SECRET]
+    for name in names:
+        assert [pattern for pattern in PATTERNS if re.fullmatch(pattern, name)], name
+
+
+@given(st.lists(st.text(max_size=5), max_size=4), st.lists(st.text(max_size=5), max_size=4))
+def test_digests_are_equal_only_for_equal_parts(a: list[str], b: list[str]) -> None:
+    """No two requests are taken for one because their parts run together."""
+    same = "\x00".join(a) == "\x00".join(b)
+    assert (keys.digest(*a) == keys.digest(*b)) == same
+
+
+@given(st.text(min_size=1, max_size=300))
+def test_an_index_name_stays_in_its_tenants_slot(value: str) -> None:
+    """Whatever a tag says: the first braces are the tenant's, and the name is short."""
+    name = keys.index("tenant", "tag", value)
+    assert name.startswith("gw:{t:tenant}:by:tag:")
+    assert len(name) <= 21 + 64
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_a_run_has_one_timer_partition(run_id: str) -> None:
+    """Of the sixteen."""
+    assert 0 <= keys.partition(run_id) < keys.PARTITIONS
