@@ -9,7 +9,7 @@ from gateway.domain.draft import Draft
 from gateway.domain.events import NewEvent, format_time, parse_time
 from gateway.domain.lifecycle import Action, Status
 from gateway.domain.run import Actor, Question, Run
-from gateway.domain.schema_check import Check, TooManySteps
+from gateway.domain.schema_check import TooManySteps, find_misfit
 from gateway.domain.schemas import vet_schema
 from gateway.errors import (
     AlreadyAnswered,
@@ -85,7 +85,7 @@ def check_answer(schema: Any, content: Any, *, where: str = "content") -> None:
     if schema is None:
         return
     try:
-        misfit = Check(schema).find_misfit(content)
+        misfit = find_misfit(schema, content)
     except TooManySteps:
         raise InvalidBody(f"{where}: to check it by the question's schema takes too many steps", path=where) from None
     if misfit is not None:

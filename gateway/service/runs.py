@@ -18,10 +18,12 @@ from gateway.hub.hub import Hub
 from gateway.service.actors import Caller, require_run
 from gateway.service.journal import Journal
 from gateway.store.indexes import IndexStore
+from gateway.store.keys import digest
 from gateway.store.log import LogName
 from gateway.store.runs import RevisionMoved, RunStore
 
 DELAY_MOST_S = 366 * 86_400
+NOBODY = "-"
 
 
 def own_thread(run_id: str) -> str:
@@ -184,7 +186,7 @@ class Runs:
         if run_id is None:
             return None
         (run,) = await self._runs.load_many([run_id])
-        if run is None and await self._indexes.is_buried(caller.tenant, run_id):
+        if run is None and await self._indexes.find_grave(caller.tenant, run_id) is not None:
             raise NotFound(f"The run {run_id} that this key made has been purged.", run_id=run_id)
         return None if run is None else require_run(caller.grant, run)
 
@@ -231,8 +233,17 @@ class Runs:
         Raises:
             IllegalTransition: the run has not ended; an active log is never trimmed.
         """
+        asked = {"run_id": run_id, "through_seq": through_seq, "keep_record": keep_record}
+        dedupe = caller.dedupe("purge", asked, self._limits.idempotency_ms)
+        mark = digest(dedupe.idempotency, dedupe.fingerprint) if dedupe.idempotency else NOBODY
         while True:
-            run = await self.get(caller.grant, run_id)
+            try:
+                run = await self.get(caller.grant, run_id)
+            except NotFound:
+                # Its answer may have been lost together with the note of it.
+                if mark == NOBODY or await self._indexes.find_grave(caller.tenant, run_id) != mark:
+                    raise
+                return None
             require(Action.PURGE, run.status)
             try:
                 if through_seq is not None or keep_record:
@@ -240,16 +251,20 @@ class Runs:
                         raise LogExpired("The run's log has been removed.", run_id=run_id)
                     await self._runs.trim(run, through_seq)
                     return await self.get(caller.grant, run_id)
-                await self.remove(run)
+                await self.remove(run, mark=mark)
             except RevisionMoved:
                 continue
             return None
 
-    async def remove(self, run: Run) -> None:
-        """Remove an ended run and its index entries; the note of it lets the reconciler finish after a crash."""
+    async def remove(self, run: Run, *, mark: str = NOBODY) -> None:
+        """Remove an ended run and its index entries; the note of it lets the reconciler finish after a crash.
+
+        Args:
+            mark: Of the request that asked for it.
+        """
         now_ms = self._journal.clock.now_ms()
         tenant = run.spec.tenant
         change_id = await self._indexes.begin_change(tenant, run.id, now_ms)
-        await self._indexes.bury(tenant, run.id, self._limits.idempotency_ms)
+        await self._indexes.bury(tenant, run.id, mark, self._limits.idempotency_ms)
         await self._runs.remove(run)
         await self._journal.finish_removal(run, change_id)

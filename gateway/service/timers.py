@@ -135,5 +135,3 @@ class Timers:
 
 def _made_ms(run_id: str) -> int:
     return ULID.from_str(run_id).milliseconds
-
-

@@ -165,13 +165,18 @@ class IndexStore:
         ]
         await REINDEX.call(self._writes, [*names, *(keys.status_index(tenant, s) for s in ALL)], args)
 
-    async def bury(self, tenant: str, run_id: str, lifetime_ms: int) -> None:
-        """Remember that a run is being purged, so that the repeat of its creation does not make it again."""
-        await self._writes.call("SET", keys.gone(tenant, run_id), "1", "PX", lifetime_ms)
+    async def bury(self, tenant: str, run_id: str, mark: str, lifetime_ms: int) -> None:
+        """Remember that a run is being purged, so that the repeat of its creation does not make it again.
 
-    async def is_buried(self, tenant: str, run_id: str) -> bool:
-        """Whether the run was purged lately."""
-        return bool(await self._reads.call("EXISTS", keys.gone(tenant, run_id)))
+        Args:
+            mark: Of the request that purges it, so that its repeat is recognised.
+        """
+        await self._writes.call("SET", keys.gone(tenant, run_id), mark, "PX", lifetime_ms)
+
+    async def find_grave(self, tenant: str, run_id: str) -> str | None:
+        """Return the mark of the request that purged the run lately, None when none did."""
+        mark = await self._reads.call("GET", keys.gone(tenant, run_id))
+        return None if mark is None else str(mark.decode())
 
     async def settle(self, tenant: str, digest: str, value: bytes, lifetime_ms: int) -> bytes:
         """Keep `value` under an idempotency digest unless one is kept there, and return the one that is."""

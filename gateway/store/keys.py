@@ -56,7 +56,7 @@ def tenant_idempotency(tenant: str, digest: str) -> str:
 
 
 def gone(tenant: str, run_id: str) -> str:
-    """STRING: there while a purged run's id may still be held by an idempotency key."""
+    """STRING: the mark of who purged the run, while its id may still be held by an idempotency key."""
     return _tenant(tenant, f"gone:{run_id}")
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 EVENTS = 20_000
 CUTS = 200
 BATCH = 50
-SILENCE_S = 0.6
+SILENCE_S = 0.5
 KEEPALIVE_S = 0.15
 AHEAD_CUTS = 4
 

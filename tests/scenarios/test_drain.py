@@ -23,8 +23,8 @@ from tests.support.writers import Writer, create_run, log_event
 
 pytestmark = pytest.mark.anyio
 
-LEAD_S = 0.6
-DRAIN_S = 1.0
+LEAD_S = 0.4
+DRAIN_S = 0.6
 MARGIN_S = 4.0
 READERS = 5
 RESTARTING = 1012

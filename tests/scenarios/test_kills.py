@@ -17,7 +17,7 @@ from tests.support.writers import Writer, create_run
 
 pytestmark = pytest.mark.anyio
 
-KILLS = 4
+KILLS = 3
 EVENTS_BETWEEN = 150
 LOST_ANSWERS = 60
 

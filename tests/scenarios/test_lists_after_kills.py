@@ -19,7 +19,7 @@ from tests.support.writers import REPEAT_S, Writer
 pytestmark = pytest.mark.anyio
 
 CREATORS = 4
-KILLS = 3
+KILLS = 2
 RUNS_BETWEEN = 12
 RECONCILED_S = 30.0
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 MIB = 1024 * 1024
 EVENT_BYTES = 1024
-BATCH = 100
+BATCH = 200
 WARM_EVENTS = 4_000
 SAMPLE_S = 0.02
 KEEPALIVE_S = 60  # a WebSocket that answers no ping is closed

@@ -63,7 +63,7 @@ async def test_a_killed_worker_is_replaced(data_dir: Path) -> None:
     async with serving(data_dir, workers=2) as gateway:
         pid = gateway.pid
         async with gather(gateway, writers=6, readers=3) as crowd:
-            for _ in range(3):
+            for _ in range(2):
                 await crowd.grows(EVENTS_BETWEEN)
                 victim = gateway.serving_workers()[0]
                 victim.kill()
@@ -80,7 +80,7 @@ async def test_both_processes_survive_their_store(data_dir: Path) -> None:
     async with serving(data_dir, workers=2) as gateway:
         workers = set(gateway.serving_workers())
         async with gather(gateway, writers=6, readers=3) as crowd:
-            for _ in range(3):
+            for _ in range(2):
                 await crowd.grows(EVENTS_BETWEEN)
                 await gateway.kill_store()
             await crowd.grows(EVENTS_BETWEEN)

@@ -89,7 +89,13 @@ async def test_creation_times_are_unique_whatever_the_rush(link: Link) -> None:
 async def test_a_reservation_enters_every_index_before_there_is_a_run(link: Link) -> None:
     """A crash after it leaves entries that a reader drops, and a note that the reconciler takes out."""
     shelf = Shelf(link)
-    about = {"tags": {"a": "b"}, "batch_id": "x", "parent_run_id": "p", "root_run_id": "r", "thread_id": "th"}
+    about: dict[str, Any] = {
+        "tags": {"a": "b"},
+        "batch_id": "x",
+        "parent_run_id": "p",
+        "root_run_id": "r",
+        "thread_id": "th",
+    }
     spec = await shelf.reserve(**about)
     tenant = shelf.tenant
     names = [keys.all_runs(tenant), keys.index(tenant, "agent", "tester"), keys.index(tenant, "thread", "th")]

@@ -65,6 +65,8 @@ class StreamedAppend:
                 async for answer in self._store(lines[known:]):
                     yield answer
         except GatewayError as error:
+            # A line is an event; which one of those that came with it means nothing to its sender.
+            error.detail = error.detail.removeprefix(f"events[{error.facts.pop('index', 0)}]: ")
             problem = describe_problem(error, request_id_of(self._request.scope))
             yield msgspec.json.encode({"line": self._done + 1, "error": problem}) + b"\n"
 

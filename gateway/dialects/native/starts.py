@@ -42,6 +42,16 @@ def read_starts(query: q.Query, last_event_id: str | None, count: int) -> list[S
         return [Start(START, malformed=True)] * count
 
 
+def read_feed_start(query: q.Query, last_event_id: str | None) -> Start | None:
+    """Return where a reader of a feed begins, None for `after=now`; see `read_start`."""
+    if query.get("after") != ["now"]:
+        return read_start(query, last_event_id)
+    # A page that reconnects keeps its address: then its last id says where it was.
+    rest = {name: values for name, values in query.items() if name != "after"}
+    start = read_start(rest, last_event_id)
+    return start if last_event_id else None
+
+
 def read_thread_start(query: q.Query, last_event_id: str | None) -> str | None:
     """Return the position of a thread's reader as it was told, `""` at the beginning; None for a malformed header.
 

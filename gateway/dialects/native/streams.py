@@ -20,7 +20,7 @@ from gateway.dialects.native.encoders import (
     snapshot_frames,
 )
 from gateway.dialects.native.runs import RunRoutes, check_thread
-from gateway.dialects.native.starts import read_start, read_starts, read_thread_start, read_types
+from gateway.dialects.native.starts import read_feed_start, read_start, read_starts, read_thread_start, read_types
 from gateway.dialects.native.threads import ThreadStream
 from gateway.domain import access
 from gateway.domain.cursor import START, Cursor
@@ -175,8 +175,7 @@ class StreamRoutes:
         """`GET /v1/feed`: status changes of the tenant's runs, as far back as they are kept, or `after=now`."""
         query = q.parse_query(request.scope["query_string"])
         q.refuse_unknown(query, PLACE)
-        position = request.headers.get("last-event-id")
-        start = None if query.get("after") == ["now"] and not position else read_start(query, position)
+        start = read_feed_start(query, request.headers.get("last-event-id"))
 
         async def answer() -> Response:
             caller = await self._native.callers.authenticate(request, access.RUNS_READ, tickets=True)

@@ -102,6 +102,22 @@ async def test_a_feed_resumes_like_any_log(store: RunningStore) -> None:
                 assert (reset.name, reset.data["reason"], first.data["seq"]) == ("stream.reset", reason, 1)
 
 
+async def test_a_list_follows_the_feed_from_now(store: RunningStore) -> None:
+    """`after=now` skips what the list shows already; a page that reconnects goes on where it was."""
+    async with run_gateway(store.url) as api:
+        async with open_stream(api, "/v1/feed?after=now") as stream:
+            assert (await stream.next()).data == {"first_seq": 1, "head_seq": 0, "after_seq": 0}
+        await api.run_in("completed")
+        async with open_stream(api, "/v1/feed?after=now") as stream:
+            assert (await stream.next()).data == {"first_seq": 1, "head_seq": 3, "after_seq": 3}
+            await api.create_run()
+            frame = await stream.next()
+            assert frame.data["seq"] == 4
+        await api.create_run()
+        async with open_stream(api, "/v1/feed?after=now", headers={"Last-Event-ID": frame.last_id}) as stream:
+            assert seqs_of(await stream.take(2)) == [5]
+
+
 async def test_a_feed_that_was_trimmed_says_so(store: RunningStore) -> None:
     """It keeps so many changes; whoever was away for longer is told, and goes on at the first that is left."""
     async with run_gateway(store.url, feed_entries=10) as api:

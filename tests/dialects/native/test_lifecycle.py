@@ -165,7 +165,7 @@ async def reach(api: RunningGateway, place: str) -> dict[str, Any]:
         accepted(await (act(api, run_id, step) if isinstance(step, str) else api.append(run_id, step)))
 
     async def there() -> bool:
-        return (await get_run(api, run_id))["status"] == place.partition(" ")[0]
+        return bool((await get_run(api, run_id))["status"] == place.partition(" ")[0])
 
     await wait_until(there)
     return await get_run(api, run_id)

@@ -166,6 +166,8 @@ async def test_a_refused_line_ends_the_answer(api: RunningGateway, bad: bytes, s
         problem = answers[-1]["error"]
         assert (problem["status"], problem["code"]) == (status, code)
         assert problem.keys() >= {"type", "title", "detail", "request_id"}
+        assert "index" not in problem
+        assert not problem["detail"].startswith("events[")
     assert await messages(api, run["id"]) == ["working", "0", *"01234"]
 
 

@@ -322,7 +322,7 @@ async def test_a_read_after_a_write_sees_it(api: RunningGateway) -> None:
         run = await api.create_run(thread_id="read-your-writes")
         await api.append(run["id"], LOG, ("run.waiting_for_input", {"prompt": "?"}))
         assert (await get_run(api, run["id"]))["status"] == "waiting_for_input"
-        params = {"status": "waiting_for_input", "thread_id": "read-your-writes", "limit": 1}
+        params: dict[str, Any] = {"status": "waiting_for_input", "thread_id": "read-your-writes", "limit": 1}
         assert accepted(await api.client.get("/v1/runs", params=params))["data"][0]["id"] == run["id"]
         inbox = accepted(await api.client.get("/v1/requests", params={"limit": 1}))["data"]
         assert inbox[0]["run_id"] == run["id"]

@@ -239,6 +239,17 @@ async def test_a_head_request_is_answered_and_ends(api: RunningGateway) -> None:
         assert json.loads(again.body)["status"] == "running"
 
 
+async def test_a_page_of_an_allowed_origin_may_read_a_stream(store: RunningStore) -> None:
+    """Its browser is told so on every answer: a stream, the end of one, a refusal."""
+    async with run_gateway(store.url, cors_origins=("https://app.example",)) as api:
+        run = await api.run_in("completed")
+        for query, status in (("", 200), ("?after_seq=5", 204), ("?after=x", 400)):
+            headers = {"Origin": "https://app.example"}
+            stream = await read_stream(api, f"/v1/runs/{run['id']}/stream{query}", headers=headers)
+            assert stream.status == status
+            assert stream.headers["access-control-allow-origin"] == "https://app.example"
+
+
 async def test_httpx_sse_reads_a_stream(store: RunningStore) -> None:
     """The commonest Python client: every event, no phantom, pings or not."""
     async with run_gateway(store.url, keepalive_s=0.05) as api:
