@@ -100,7 +100,7 @@ async def test_a_reservation_enters_every_index_before_there_is_a_run(link: Link
     tenant = shelf.tenant
     names = [keys.all_runs(tenant), keys.index(tenant, "agent", "tester"), keys.index(tenant, "thread", "th")]
     names += [keys.index(tenant, "trigger", "manual"), keys.index(tenant, "tag", "a:b")]
-    names += [keys.index(tenant, name, about[name]) for name in ("batch_id", "parent_run_id", "root_run_id")]  # type: ignore[arg-type]
+    names += [keys.index(tenant, name, about[name]) for name in ("batch_id", "parent_run_id", "root_run_id")]
     assert await shelf.read(*names, moving=True) == [[spec.id]] * (len(names) + 1)
 
 

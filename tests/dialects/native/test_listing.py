@@ -53,8 +53,8 @@ async def zoo(store: RunningStore, anyio_backend: object) -> AsyncIterator[tuple
             }
             body |= {"batch_id": f"b{n % 2}"} if n % 2 else {}
             run = await api.create_run(**body)
-            steps: list[Any] = [[], [LOG], [LOG, "pause"], [LOG, COMPLETE], ["cancel"]][n % 5]
-            for step in steps:
+            ways: list[list[Any]] = [[], [LOG], [LOG, "pause"], [LOG, COMPLETE], ["cancel"]]
+            for step in ways[n % 5]:
                 await (act(api, run["id"], step) if isinstance(step, str) else api.append(run["id"], step))
             runs.append(await get_run(api, run["id"]))
         yield api, runs[::-1]
