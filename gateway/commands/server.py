@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 KEEP_ALIVE_S: Final = 75
 FRAME_OVERHEAD_BYTES: Final = 64 * KIB
 CLOSE_S: Final = 5.0
+PONG_S: Final = 2.0
 
 
 class DrainingServer(uvicorn.Server):
@@ -121,7 +122,8 @@ def configure(settings: Settings, gateway: Gateway) -> uvicorn.Config:
         # A frame over the gateway's own limits is read whole, so that the answer can say so.
         ws_max_size=2 * settings.batch_bytes + FRAME_OVERHEAD_BYTES,
         ws_ping_interval=settings.keepalive_s,
-        ws_ping_timeout=settings.keepalive_s,
+        # A busy client is not a silent one, however short the pause between pings is.
+        ws_ping_timeout=max(settings.keepalive_s, PONG_S),
         ws_per_message_deflate=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, math.ceil(settings.drain_s)),

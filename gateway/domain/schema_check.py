@@ -25,7 +25,11 @@ REFERENCE_STEPS: Final = 10
 
 Rule = Callable[[Any, Any, Any, Any], Iterator[ValidationError]]
 
+DEPTH: Final = 100
+"""Rules within rules; well before Python's own limit, which the library's parts do not all take well."""
+
 _steps_left: ContextVar[list[int]] = ContextVar("steps_left")
+_depth: ContextVar[list[int]] = ContextVar("depth")
 
 
 class Misfit(msgspec.Struct, frozen=True):
@@ -45,7 +49,7 @@ def find_misfit(schema: Any, value: Any, *, steps: int = STEPS) -> Misfit | None
     Raises:
         TooManySteps: it cannot be told within the steps.
     """
-    token = _steps_left.set([steps])
+    steps_token, depth_token = _steps_left.set([steps]), _depth.set([0])
     # An explicit registry: the default one would fetch what lies elsewhere.
     registry: referencing.Registry[Any] = referencing.Registry()
     try:
@@ -53,7 +57,8 @@ def find_misfit(schema: Any, value: Any, *, steps: int = STEPS) -> Misfit | None
     except (RecursionError, ArithmeticError):
         raise TooManySteps from None
     finally:
-        _steps_left.reset(token)
+        _steps_left.reset(steps_token)
+        _depth.reset(depth_token)
     if error is None:
         return None
     steps_there = (f"[{part}]" if isinstance(part, int) else f".{str(part)[:100]}" for part in error.absolute_path)
@@ -77,7 +82,14 @@ def _counted(keyword: str, rule: Rule) -> Rule:
 
     def run(validator: Any, ruled: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
         _spend(fixed + _size(ruled) + _size(value))
-        yield from rule(validator, ruled, value, schema) or ()
+        depth = _depth.get()
+        if depth[0] >= DEPTH:
+            raise TooManySteps
+        depth[0] += 1
+        try:
+            yield from rule(validator, ruled, value, schema) or ()
+        finally:
+            depth[0] -= 1
 
     return run
 

@@ -8,9 +8,10 @@ Three families of hash tags keep what one script touches in one cluster slot: th
     gw:{t:<tenant>}:…  indexes           an entry leaves with its run; lists drop entries without a record
     gw:{t:<tenant>}:idem:<hash>          `idempotency_s` after the reservation
     gw:{t:<tenant>}:gone:<run>           `idempotency_s` after the purge
+    gw:{t:<tenant>}:clock                for ever, one a tenant
     gw:{t:<tenant>}:feed :feedlog        for ever, trimmed to `feed_entries`
     gw:{timers:<nn>}                     for ever, an entry leaves when nothing is due any more
-    gw:{access}:keys :secret             for ever
+    gw:{access}:keys :secret :tenants    for ever
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-START_S = 20.0
+START_S = 60.0
 CALL_S = 20.0
 WAIT_S = 10.0
 LOOK_MS = 5_000

@@ -25,8 +25,11 @@ _DONE = re.compile(r"~([^@]*)@([0-9]{1,15})")
 class ThreadPosition:
     """The place of a thread's reader in each of its runs."""
 
-    def __init__(self, cursors: dict[str, Cursor], *, done_through: str = "", done_ms: int = 0) -> None:
+    def __init__(
+        self, cursors: dict[str, Cursor], *, done_through: str = "", done_ms: int = 0, listed: int = LISTED
+    ) -> None:
         self.cursors = cursors
+        self._listed = listed
         self._done_through = done_through
         self._done_ms = done_ms
         self._ended: dict[str, int] = {}
@@ -69,7 +72,7 @@ class ThreadPosition:
             oldest_waiting: Of the runs that were not begun; nothing may be said of it and what is newer.
         """
         self._ended[run_id] = ended_ms
-        while len(self._ended) > LISTED:
+        while len(self._ended) > self._listed:
             oldest = min(self._ended)
             if oldest_waiting is not None and oldest > oldest_waiting:
                 return

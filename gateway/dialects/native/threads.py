@@ -28,8 +28,11 @@ from gateway.service.listing import Filters
 from gateway.service.streams import Start
 from gateway.store.log import Entry
 
+PAGES = 20
+"""Pages of a thread's runs, the newest first, that are looked at when its stream is opened."""
+
 RUNS = 1_000
-"""Runs of a thread that are looked at when its stream is opened, and that it follows at once; the newest ones."""
+"""Runs that one stream follows at once."""
 
 CLOSING = 8
 """Runs that had ended when they were opened and are sent at once, the oldest first: the `id:` names each of them."""
@@ -85,22 +88,25 @@ class ThreadStream:
         return msgspec.structs.replace(self._grant, runs=None, thread_id=None)
 
     async def _list_runs(self) -> None:
-        """Note the runs of which the client may lack something."""
-        filters, before, looked = Filters(thread_id=self._thread_id), None, 0
-        while looked < RUNS:
+        """Note the runs of which the client may lack something, and those that it has to their end."""
+        filters, before = Filters(thread_id=self._thread_id), None
+        complete: dict[str, int] = {}
+        for _ in range(PAGES):
             page = await self._native.listing.runs(
                 self._tenant_wide(), filters, before=before, limit=self._native.bounds.list_page
             )
-            looked += len(page.runs)
             for run in page.runs:
-                if self._position.has_all_of(run) and run.id in self._position.cursors:
-                    self._position.end(run.id, run.state.ended_ms or 0, None)
-                elif not self._position.has_all_of(run) and run.id not in self._followed:
-                    self._waiting.add(run.id)
+                if not self._position.has_all_of(run):
+                    self._want(run.id)
+                elif run.id in self._position.cursors and run.id not in self._followed:
+                    complete[run.id] = run.state.ended_ms or 0
             before = page.next_before
             if before is None:
-                return
-        self._truncated = True
+                break
+        self._truncated = before is not None
+        # Not before all are known: what is older than one that leaves the list counts as seen.
+        for run_id, ended_ms in complete.items():
+            self._position.end(run_id, ended_ms, min(self._waiting, default=None))
 
     def _follow(self, outlet: Outlet, feed: Channel, *, malformed: bool) -> Callable[[], None]:
         facts: dict[str, Any] = {"thread_id": self._thread_id, "runs": len(self._waiting)}

@@ -6,5 +6,6 @@ local r = redis.call('HMGET', KEYS[1], 'tenant', 'status', 'rev')
 if not r[1] or r[1] ~= ARGV[1] then return {'MISSING'} end
 if ARGV[3] ~= '' and ARGV[3] ~= r[3] then return {'REVISION', tonumber(r[3])} end
 if not string.find(ARGV[2], ',' .. r[2] .. ',', 1, true) then return {'STATUS', r[2]} end
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+-- A long log takes a while to free; that happens beside other commands.
+redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3])
 return {'OK'}

@@ -8,7 +8,7 @@ if ARGV[3] ~= '' and ARGV[3] ~= r[3] then return {'REVISION', tonumber(r[3])} en
 if not string.find(ARGV[2], ',' .. r[2] .. ',', 1, true) then return {'STATUS', r[2]} end
 local head = tonumber(r[4])
 if ARGV[4] == 'all' then
-  redis.call('DEL', KEYS[2], KEYS[3])
+  redis.call('UNLINK', KEYS[2], KEYS[3])
   redis.call('HSET', KEYS[1], 'log_expired', '1', 'first_seq', string.format('%.0f', head + 1))
   return {'OK', head + 1}
 end

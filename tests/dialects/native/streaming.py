@@ -166,13 +166,15 @@ async def open_stream(
     key: str | None = "",
     method: str = "GET",
     body: bytes = b"",
+    ahead_bytes: int = 1 << 22,
 ) -> AsyncIterator[Stream]:
     """Send a request by hand and read the head of its answer.
 
     Args:
         key: Another key than the tenant's; None for none.
+        ahead_bytes: About how much is taken from the network before the test asks for it.
     """
-    reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=1 << 22)
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=ahead_bytes)
     stream = Stream(reader, writer)
     try:
         await send_request(stream, running, path, headers=headers, key=key, method=method, body=body)

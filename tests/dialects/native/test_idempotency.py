@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.domain.times import format_time
 from tests.support.native import accepted, act, get_log, get_run, get_types, open_client, refused
 from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore, run_gateway, wait_until
 
@@ -126,9 +127,7 @@ async def test_a_repeated_cancel_is_answered_when_the_run_has_ended(api: Running
 async def test_a_repeated_reschedule_is_answered_when_its_time_has_passed(api: RunningGateway) -> None:
     """What was in the future when it was asked was right."""
     run = await api.run_in("delayed")
-    soon = api.gateway.clock.now_ms() + 300
-    from gateway.domain.times import format_time
-
+    soon = api.gateway.clock.now_ms() + 800
     body = {"scheduled_at": format_time(soon)}
     accepted(await act(api, run["id"], "reschedule", "k", **body))
     await wait_until(lambda: api.gateway.clock.now_ms() > soon)

@@ -122,6 +122,8 @@ async def test_each_run_is_judged_by_itself(api: RunningGateway) -> None:
     told = {f.data["run_id"]: (f.name, f.data) for f in frames if f.name in ("stream.reset", "stream.gap")}
     assert told.keys() == {reset["id"], trimmed["id"]}
     assert told[reset["id"]][0] == "stream.reset"
+    places = [f.last_id.split(",")[2] for f in frames if f.data.get("run_id") == fine["id"] and f.name == "message"]
+    assert set(places) == {"4"}
     assert told[trimmed["id"]][1] == {"run_id": trimmed["id"], "requested": 3, "first_seq": 5}
     assert by_run(frames) == {fine["id"]: [4, 5], reset["id"]: [1, 2, 3, 4, 5], trimmed["id"]: [5]}
 

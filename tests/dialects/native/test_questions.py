@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.native import accepted, act, ask, get_log, get_run, get_types, open_client, refused
-from tests.support.running import COMPLETE, LOG, RunningGateway, wait_until
+from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore, run_gateway, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -235,13 +235,15 @@ async def test_of_twenty_answers_at_once_one_counts(api: RunningGateway, named: 
                 assert refused(answer, 409, "invalid_state")["current_status"] == "running"
 
 
-async def test_answers_race_over_two_gateways(api: RunningGateway) -> None:
-    """Several open questions, answered by many at once: each gets one answer."""
+async def test_answers_race_over_two_gateways(store: RunningStore, api: RunningGateway) -> None:
+    """Several open questions, answered by many through both: each gets one answer."""
     run = await api.create_run()
     names = [await ask(api, run["id"], request_id=f"q{n}") for n in range(4)]
-    answers = await asyncio.gather(
-        *(act(api, run["id"], "input", content=n, request_id=name) for n in range(6) for name in names)
-    )
+    async with run_gateway(store.url, tenant=api.tenant) as other:
+        both = (api, other)
+        answers = await asyncio.gather(
+            *(act(both[n % 2], run["id"], "input", content=n, request_id=name) for n in range(6) for name in names)
+        )
     assert Counter(answer.status_code for answer in answers) == {200: 4, 409: 20}
     assert all(answer.status_code == 200 or answer.json()["code"] == "already_answered" for answer in answers)
     received = [e["data"]["request_id"] for e in await get_log(api, run["id"]) if e["type"] == "run.input_received"]
@@ -346,8 +348,8 @@ async def test_a_deadline_that_keeps_changes_nothing(api: RunningGateway) -> Non
 async def test_an_answer_before_the_deadline_disarms_it(api: RunningGateway) -> None:
     """An answered question fails nothing when its time comes."""
     run = await api.create_run()
-    await ask(api, run["id"], timeout_s=0.15, on_timeout="fail", request_id="early")
-    await ask(api, run["id"], timeout_s=0.4, on_timeout="default", default=1, request_id="clock")
+    await ask(api, run["id"], timeout_s=0.8, on_timeout="fail", request_id="early")
+    await ask(api, run["id"], timeout_s=1, on_timeout="default", default=1, request_id="clock")
     accepted(await act(api, run["id"], "input", content=1, request_id="early"))
     await wait_status(api, run["id"], "running")
     assert "run.input_closed" not in await get_types(api, run["id"])

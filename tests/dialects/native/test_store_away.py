@@ -104,6 +104,27 @@ async def test_what_was_written_while_nobody_could_tell_is_delivered(api: Runnin
         assert [event["seq"] for event in await stream.events(20)] == list(range(5, 25))
 
 
+async def test_a_long_thread_is_opened_to_its_end_over_an_outage(api: RunningGateway, mortal: RunningStore) -> None:
+    """Runs that could not be opened are opened when the store is back, on the same connection."""
+    runs = []
+    for _ in range(12):
+        runs += await asyncio.gather(*(api.create_run(thread_id="long") for _ in range(10)))
+    await asyncio.gather(*(api.append(run["id"], LOG, COMPLETE) for run in runs))
+    seqs: dict[str, list[int]] = {run["id"]: [] for run in runs}
+    ended = 0
+    async with open_stream(api, "/v1/threads/long/stream", ahead_bytes=1 << 12) as stream:
+        while ended < len(runs):
+            frame = await stream.next()
+            if frame.name == "message":
+                seqs[frame.data["run_id"]].append(frame.data["event"]["seq"])
+            ended += frame.name == "stream.end"
+            if ended == 3 and frame.name == "stream.end":
+                mortal.kill()
+                await asyncio.to_thread(mortal.start)
+        assert stream.ended is None
+    assert set(map(tuple, seqs.values())) == {(1, 2, 3, 4, 5)}
+
+
 async def test_a_reader_that_lags_waits_for_the_store(mortal: RunningStore) -> None:
     """It was reading the log when the store went away; it goes on where it was, kept alive meanwhile."""
     async with run_gateway(mortal.url, keepalive_s=0.1, ring_entries=16) as api:

@@ -295,7 +295,7 @@ async def test_many_readers_of_one_run_get_the_same_bytes(api: RunningGateway) -
         for _ in range(20):
             await api.append(run["id"], LOG)
         await api.append(run["id"], COMPLETE)
-    bodies = {stream.result().body.partition(b"id: 1-")[2] for stream in reading}
+    bodies = {bytes(stream.result().body).partition(b"id: 1-")[2] for stream in reading}
     assert len(bodies) == 1
 
 

@@ -17,7 +17,8 @@ from tests.support.running import LOG, RunningGateway, RunningStore, run_gateway
 
 pytestmark = pytest.mark.anyio
 
-LATE_S = 1.0
+LATE_S = 5.0
+"""How late a timer may be on a busy machine."""
 
 
 async def wait_status(api: RunningGateway, run_id: str, *statuses: str) -> dict[str, Any]:
@@ -70,24 +71,24 @@ async def test_a_rescheduled_run_keeps_its_new_time(gateway: RunningGateway) -> 
 
 async def test_a_run_that_nobody_starts_expires(store: RunningStore) -> None:
     """After the start timeout, counted from when it was queued; one that was started does not."""
-    async with run_gateway(store.url, start_timeout_s=0.3) as api:
+    async with run_gateway(store.url, start_timeout_s=0.8) as api:
         started, delayed, run = await api.create_run(), await api.create_run(delay_s=0.2), await api.create_run()
         accepted(await api.append(started["id"], LOG))
         expired = await wait_status(api, run["id"], "expired")
         assert 0 <= seconds_between(run["expires_at"], expired["ended_at"]) < LATE_S
         assert (await get_types(api, run["id"]))[-1] == "run.expired"
         ended = await wait_status(api, delayed["id"], "expired")
-        assert seconds_between(delayed["scheduled_at"], ended["ended_at"]) >= 0.3
+        assert seconds_between(delayed["scheduled_at"], ended["ended_at"]) >= 0.8
         assert (await get_run(api, started["id"]))["status"] == "running"
         refused(await api.append(run["id"], LOG), 409, "invalid_state")
 
 
 async def test_a_restarted_run_that_nobody_starts_expires_too(store: RunningStore) -> None:
     """A second attempt waits no longer than the first."""
-    async with run_gateway(store.url, start_timeout_s=0.2) as api:
+    async with run_gateway(store.url, start_timeout_s=0.8) as api:
         run = await api.run_in("completed")
         restarted = accepted(await act(api, run["id"], "restart"))
-        assert seconds_between(restarted["updated_at"], restarted["expires_at"]) == pytest.approx(0.2)
+        assert seconds_between(restarted["updated_at"], restarted["expires_at"]) == pytest.approx(0.8)
         await wait_status(api, run["id"], "expired")
 
 
@@ -105,9 +106,9 @@ async def test_an_unconfirmed_cancel_ends_with_its_grace(store: RunningStore) ->
 
 async def test_a_cancel_is_not_turned_into_another_end(store: RunningStore) -> None:
     """A timeout or a question's deadline within the grace waits for it; the run ends as cancelled."""
-    async with run_gateway(store.url, cancel_grace_s=0.4) as api:
-        run = await api.create_run(timeout_s=0.2)
-        await ask(api, run["id"], timeout_s=0.1, on_timeout="fail")
+    async with run_gateway(store.url, cancel_grace_s=1) as api:
+        run = await api.create_run(timeout_s=0.7)
+        await ask(api, run["id"], timeout_s=0.6, on_timeout="fail")
         accepted(await act(api, run["id"], "cancel"))
         await wait_status(api, run["id"], "cancelled", "failed", "timed_out")
         assert [kind for kind in await get_types(api, run["id"]) if kind in ENDINGS] == ["run.cancelled"]
@@ -128,7 +129,7 @@ async def test_a_run_that_takes_too_long_times_out(gateway: RunningGateway) -> N
 
 async def test_a_pause_stops_the_clock_of_a_run(gateway: RunningGateway) -> None:
     """A paused run does not time out, and has the rest of its time when it goes on."""
-    run, clock = await gateway.create_run(timeout_s=0.4), await gateway.create_run(timeout_s=0.6)
+    run, clock = await gateway.create_run(timeout_s=1), await gateway.create_run(timeout_s=1.1)
     accepted(await gateway.append(run["id"], LOG))
     accepted(await act(gateway, run["id"], "pause"))
     accepted(await gateway.append(clock["id"], LOG))
@@ -136,12 +137,12 @@ async def test_a_pause_stops_the_clock_of_a_run(gateway: RunningGateway) -> None
     assert (await get_run(gateway, run["id"]))["status"] == "paused"
     resumed = accepted(await act(gateway, run["id"], "resume"))
     ended = await wait_status(gateway, run["id"], "timed_out")
-    assert 0.2 <= seconds_between(resumed["updated_at"], ended["ended_at"]) <= 0.4 + LATE_S
+    assert 0.1 <= seconds_between(resumed["updated_at"], ended["ended_at"]) <= 1 + LATE_S
 
 
 async def test_a_silent_holder_is_taken_for_dead(gateway: RunningGateway) -> None:
     """One that appends, or sends empty batches, lives; one that is paused may be silent."""
-    silent, beating, paused = [await gateway.create_run(heartbeat_s=1) for _ in range(3)]
+    silent, beating, paused = [await gateway.create_run(heartbeat_s=1.5) for _ in range(3)]
     for run in (silent, beating, paused):
         accepted(await gateway.append(run["id"], LOG))
     accepted(await act(gateway, paused["id"], "pause"))
@@ -154,7 +155,7 @@ async def test_a_silent_holder_is_taken_for_dead(gateway: RunningGateway) -> Non
     heart = asyncio.create_task(beat())
     crashed = await wait_status(gateway, silent["id"], "crashed")
     assert crashed["error"]["code"] == "heartbeat_lost"
-    assert 1 <= seconds_between(crashed["started_at"], crashed["ended_at"]) < 1 + LATE_S
+    assert 1.5 <= seconds_between(crashed["started_at"], crashed["ended_at"]) < 1.5 + LATE_S
     assert (await get_run(gateway, beating["id"]))["status"] == "running"
     heart.cancel()
     assert (await get_run(gateway, paused["id"]))["status"] == "paused"
@@ -174,7 +175,7 @@ async def test_a_holder_that_falls_silent_while_it_cancels_has_let_go(gateway: R
 
 async def test_two_gateways_fire_a_timer_once(store: RunningStore) -> None:
     """Both look; one acts: whatever was due is in the log exactly once."""
-    settings: dict[str, Any] = {"cancel_grace_s": 0.3, "start_timeout_s": 0.6}
+    settings: dict[str, Any] = {"cancel_grace_s": 0.3, "start_timeout_s": 1.5}
     async with run_gateway(store.url, **settings) as api, run_gateway(store.url, tenant=api.tenant, **settings):
         delayed = [(await api.create_run(delay_s=0.3))["id"] for _ in range(10)]
         cancelling = [(await api.run_in("cancelling"))["id"] for _ in range(10)]
@@ -209,7 +210,7 @@ async def test_what_fell_due_while_nobody_was_there_is_done_at_the_next_start(st
 
 async def test_an_ended_run_loses_its_log_and_then_its_record(store: RunningStore) -> None:
     """After the log's retention 410 while the record is 200; after the record's it is 404 and on no list."""
-    async with run_gateway(store.url, log_retention_s=1, record_retention_s=2) as api:
+    async with run_gateway(store.url, log_retention_s=1, record_retention_s=3) as api:
         running = await api.run_in("running")
         run = await api.run_in("completed")
         path = f"/v1/runs/{run['id']}"
