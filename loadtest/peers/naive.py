@@ -27,6 +27,7 @@ from gateway.store.valkey import find_server
 
 def build(socket: Path) -> Starlette:
     """Return the application."""
+    writing = asyncio.Lock()
     store = redis.Redis.from_url(f"unix://{socket}", max_connections=20_000)
 
     async def create(_request: Request) -> Response:
@@ -37,10 +38,15 @@ def build(socket: Path) -> Starlette:
 
     async def append(request: Request) -> Response:
         run_id = request.path_params["run_id"]
-        for event in json.loads(await request.body())["events"]:
+        body = json.loads(await request.body())
+        async with writing:
+            await add(run_id, body["events"])
+        return JSONResponse({"ok": True})
+
+    async def add(run_id: str, events: list[Any]) -> None:
+        for event in events:
             seq = await store.incr(f"{run_id}:seq")
             await store.xadd(run_id, {"e": json.dumps({"seq": seq, **event})}, id=f"{seq + 2}-0")
-        return JSONResponse({"ok": True})
 
     async def stream(request: Request) -> Response:
         return EventSourceResponse(_events(store, request.path_params["run_id"]), sep="\n")

@@ -104,6 +104,12 @@ async def test_what_was_written_while_nobody_could_tell_is_delivered(api: Runnin
         assert [event["seq"] for event in await stream.events(20)] == list(range(5, 25))
 
 
+async def come_back(mortal: RunningStore, *, after_s: float) -> None:
+    """Start the store after a while."""
+    await asyncio.sleep(after_s)
+    await asyncio.to_thread(mortal.start)
+
+
 async def test_a_long_thread_is_opened_to_its_end_over_an_outage(api: RunningGateway, mortal: RunningStore) -> None:
     """Runs that could not be opened are opened when the store is back, on the same connection."""
     runs = []
@@ -120,7 +126,9 @@ async def test_a_long_thread_is_opened_to_its_end_over_an_outage(api: RunningGat
             ended += frame.name == "stream.end"
             if ended == 3 and frame.name == "stream.end":
                 mortal.kill()
-                await asyncio.to_thread(mortal.start)
+                # Longer than the gateway hopes for the store's immediate return.
+                coming = asyncio.create_task(come_back(mortal, after_s=1.5))
+        assert coming.done()
         assert stream.ended is None
     assert set(map(tuple, seqs.values())) == {(1, 2, 3, 4, 5)}
 

@@ -63,6 +63,23 @@ def test_runs_that_go_on_do_not_keep_ended_ones_listed() -> None:
     assert name(0) in position.cursors
 
 
+def test_a_run_that_waits_to_be_sent_again_is_not_passed_over() -> None:
+    """It went on and ended while newer ones were sent: until it is begun, none that ended later sums it up."""
+    position = ThreadPosition({}, listed=3)
+    for number in range(1, 6):
+        position.follow(name(number))
+        position.end(name(number), number, None)
+    assert position.passed(name(1))
+    for number in range(6, 20):
+        position.follow(name(number))
+        position.end(name(number), 1000 + number, name(1))
+    assert not position.has_all_of(record(1, 3, ended_ms=1000))
+    position.follow(name(1))
+    position.end(name(1), 1000, None)
+    assert len(position.cursors) == 3
+    assert position.has_all_of(record(1, 3, ended_ms=1000))
+
+
 moves = st.lists(
     st.tuples(st.sampled_from(["create", "open", "read", "end", "restart"]), st.integers(0, 12)), max_size=80
 )
@@ -75,6 +92,7 @@ def test_no_position_claims_what_was_not_delivered(moves: list[tuple[str, int]],
     heads = dict.fromkeys(range(first), 2)
     ended: dict[int, int] = {number: number + 1 for number in heads}
     opened: set[int] = set()
+    waiting: set[int] = set()
     delivered: dict[int, int] = {}
     now_ms = 1000
     for move, number in moves:
@@ -82,16 +100,16 @@ def test_no_position_claims_what_was_not_delivered(moves: list[tuple[str, int]],
         if move == "create":
             heads[len(heads)] = 1
         elif move == "open" or number not in heads:
-            waiting = sorted(set(heads) - opened - set(delivered))[: number + 1]
-            for run in waiting:
+            for run in sorted(waiting | (set(heads) - opened - set(delivered)))[: number + 1]:
                 opened.add(run)
+                waiting.discard(run)
                 position.follow(name(run))
         elif move == "read" and number in opened:
             delivered[number] = heads[number]
             position.cursors[name(number)] = Cursor(heads[number], heads[number] * 10)
             if number in ended:
                 opened.discard(number)
-                unseen = [name(run) for run in heads if run not in opened and run not in delivered]
+                unseen = [name(run) for run in heads if run in waiting or run not in {*opened, *delivered}]
                 position.end(name(number), ended[number], min(unseen, default=None))
         elif move == "end" and number not in ended:
             heads[number] += 1
@@ -99,9 +117,9 @@ def test_no_position_claims_what_was_not_delivered(moves: list[tuple[str, int]],
         elif move == "restart" and number in ended:
             heads[number] += 1
             del ended[number]
-            if number in delivered and not position.passed(name(number)):
-                opened.add(number)
-                position.follow(name(number))
+            # Noticed at once, opened later.
+            if number in delivered and number not in opened:
+                waiting.add(number)
         told = ThreadPosition.parse(position.text)
         for run, head in heads.items():
             if told.has_all_of(record(run, head, ended_ms=ended.get(run))):

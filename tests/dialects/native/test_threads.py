@@ -129,9 +129,12 @@ async def test_a_run_that_is_created_and_written_to_at_once_comes_once(api: Runn
         await follower.read_until(stream, lambda: all(follower.has(run_id, 5) for run_id in runs))
         for run_id in runs:
             await api.append(run_id, LOG)
+            await api.append(run_id, COMPLETE)
+        await follower.read_until(stream, lambda: len(follower.ended) == len(runs))
         last = await run_of(api, thread_id, LOG)
         await follower.read_until(stream, lambda: follower.has(last, 4))
-    assert all(follower.seqs[run_id] == [1, 2, 3, 4, 5, 6] for run_id in runs)
+    assert all(follower.seqs[run_id] == [1, 2, 3, 4, 5, 6, 7, 8] for run_id in runs)
+    assert sorted(follower.ended) == sorted(runs)
 
 
 async def test_a_position_resumes_every_run(api: RunningGateway) -> None:
