@@ -28,7 +28,8 @@ soak: setup
 	$(BIN)/pytest -m soak
 
 bench: setup
-	$(BIN)/python -m loadtest
+	$(BIN)/python -m loadtest fanout
+	$(BIN)/python -m loadtest append
 
 clean:
 	rm -rf .venv .gateway .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -112,6 +112,6 @@ def _figures(
         "KiB/reader": idle_kib,
         "connects/s": connects,
         "missing": float(len(readers) * sent - delivered),
-        "out of order": float(sum(reader.faults for reader in readers)),
+        "not once": float(sum(reader.faults or reader.events != reader.last_seq for reader in readers)),
         "closed": float(sum(reader.closed for reader in readers)),
     }

@@ -8,26 +8,39 @@ import time
 from collections.abc import Sequence
 from typing import cast
 
-_ID = re.compile(rb"(?:^|\n)id: (\d+)")
+KEPT_BYTES = 1_024
+_ID = re.compile(rb"\nid: (\d+)-?\d*\n")
 _SENT = re.compile(rb'"sent_ns":(\d+)')
 
 
 class Reader(asyncio.Protocol):
     """One SSE connection.
 
-    Every reader counts its events and checks that their seqs are dense; a sampling one also takes each event's age.
+    A reader counts frames and keeps the end of what came: that their number equals the distance of the first and the
+    last seq shows, at the end, that every event came once. A sampling one also checks each seq and takes each age.
     """
 
     def __init__(self, request: bytes, *, sampling: bool) -> None:
         self._request = request
         self._sampling = sampling
         self._rest = b""
+        self._frames = 0
         self.opened = False
-        self.events = 0
-        self.last_seq = 0
         self.faults = 0
         self.closed = False
         self.ages_ms: list[float] = []
+        self._last = 0
+
+    @property
+    def last_seq(self) -> int:
+        """The last event's seq."""
+        found = _ID.findall(self._rest)
+        return int(found[-1]) if found else self._last
+
+    @property
+    def events(self) -> int:
+        """Frames with an id, whole or not."""
+        return self._frames
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for the stream."""
@@ -35,24 +48,23 @@ class Reader(asyncio.Protocol):
         self.transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Take whole frames; what is cut waits for its rest."""
-        data = self._rest + data
-        end = data.rfind(b"\n\n")
-        if end < 0:
-            self._rest = data
-            return
-        whole, self._rest = data[: end + 2], data[end + 2 :]
-        if not self.opened and b"event: stream.open" in whole:
-            self.opened = True
-        for found in _ID.finditer(whole):
-            seq = int(found[1])
-            if self.last_seq and seq != self.last_seq + 1:
-                self.faults += 1
-            self.last_seq = seq
-            self.events += 1
+        """Count, and keep the end."""
+        rest = self._rest
+        self._frames += (rest[-4:] + data).count(b"\nid: ")
         if self._sampling:
-            now_ns = time.monotonic_ns()
-            self.ages_ms += [(now_ns - int(sent)) / 1e6 for sent in _SENT.findall(whole)]
+            self._check(rest, data)
+        if not self.opened and b"stream.open" in data:
+            self.opened = True
+        self._rest = data if len(data) > KEPT_BYTES else (rest + data)[-KEPT_BYTES:]
+
+    def _check(self, rest: bytes, data: bytes) -> None:
+        now_ns = time.monotonic_ns()
+        self.ages_ms += [(now_ns - int(sent)) / 1e6 for sent in _SENT.findall(data)]
+        for found in _ID.findall(rest[-24:] + data):
+            seq = int(found)
+            if seq > self._last + 1 and self._last:
+                self.faults += 1
+            self._last = max(seq, self._last)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Remember it."""
