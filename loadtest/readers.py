@@ -1,87 +1,103 @@
-"""Readers that cost next to nothing: raw protocols that count frames, check seqs and sample the time."""
+"""Readers that cost little more than the kernel does: a C program, built here, that holds all connections."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-import time
-from collections.abc import Sequence
-from typing import cast
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-KEPT_BYTES = 1_024
-_ID = re.compile(rb"\nid: (\d+)-?\d*\n")
-_SENT = re.compile(rb'"sent_ns":(\d+)')
+import msgspec
+
+SOURCE = Path(__file__).with_name("reader.c")
 
 
-class Reader(asyncio.Protocol):
-    """One SSE connection.
+class Report(msgspec.Struct, frozen=True):
+    """What the readers saw: `faults` are events that did not come once and in order; ages in ms, of sampled readers.
 
-    A reader counts frames and keeps the end of what came: that their number equals the distance of the first and the
-    last seq shows, at the end, that every event came once. A sampling one also checks each seq and takes each age.
+    `least` is the last seq of the reader that is furthest behind.
     """
 
-    def __init__(self, request: bytes, *, sampling: bool) -> None:
-        self._request = request
-        self._sampling = sampling
-        self._rest = b""
-        self._frames = 0
-        self.opened = False
-        self.faults = 0
-        self.closed = False
-        self.ages_ms: list[float] = []
-        self._last = 0
-
-    @property
-    def last_seq(self) -> int:
-        """The last event's seq."""
-        found = _ID.findall(self._rest)
-        return int(found[-1]) if found else self._last
-
-    @property
-    def events(self) -> int:
-        """Frames with an id, whole or not."""
-        return self._frames
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the stream."""
-        self.transport = cast("asyncio.Transport", transport)
-        self.transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        """Count, and keep the end."""
-        rest = self._rest
-        self._frames += (rest[-4:] + data).count(b"\nid: ")
-        if self._sampling:
-            self._check(rest, data)
-        if not self.opened and b"stream.open" in data:
-            self.opened = True
-        self._rest = data if len(data) > KEPT_BYTES else (rest + data)[-KEPT_BYTES:]
-
-    def _check(self, rest: bytes, data: bytes) -> None:
-        now_ns = time.monotonic_ns()
-        self.ages_ms += [(now_ns - int(sent)) / 1e6 for sent in _SENT.findall(data)]
-        for found in _ID.findall(rest[-24:] + data):
-            seq = int(found)
-            if seq > self._last + 1 and self._last:
-                self.faults += 1
-            self._last = max(seq, self._last)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Remember it."""
-        self.closed = True
+    frames: int
+    faults: int
+    closed: int
+    least: int
+    p50: float
+    p99: float
 
 
-async def open_readers(
-    host: str, port: int, path: str, headers: dict[str, str], count: int, *, sample_every: int = 20
-) -> Sequence[Reader]:
-    """Open `count` SSE connections, 100 at a time."""
-    lines = [f"GET {path} HTTP/1.1", f"Host: {host}:{port}", "Accept: text/event-stream"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    request = ("\r\n".join(lines) + "\r\n\r\n").encode()
-    loop = asyncio.get_running_loop()
-    readers: list[Reader] = []
-    for start in range(0, count, 100):
-        made = [Reader(request, sampling=(start + i) % sample_every == 0) for i in range(min(100, count - start))]
-        await asyncio.gather(*(loop.create_connection(lambda r=r: r, host, port) for r in made))  # type: ignore[misc]
-        readers += made
-    return readers
+class Readers:
+    """Many SSE connections to one path, all in one other process.
+
+    Args:
+        address: Host (an IPv4 address) and port.
+        sample_every: Of every so many connections one takes the age of each event, by its member `sent_ns`.
+    """
+
+    def __init__(
+        self, address: tuple[str, int], path: str, headers: dict[str, str], count: int, *, sample_every: int = 20
+    ) -> None:
+        host, port = address
+        self._folder = tempfile.TemporaryDirectory(prefix="readers-")
+        self._arguments = [host, str(port), str(count), str(sample_every)]
+        lines = [f"GET {path} HTTP/1.1", f"Host: {host}:{port}", "Accept: text/event-stream"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self._request = ("\r\n".join(lines) + "\r\n\r\n").encode() + b"\0"
+
+    async def __aenter__(self) -> Self:
+        program = _build(Path(self._folder.name))
+        self._process = await asyncio.create_subprocess_exec(
+            program, *self._arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        self._tell(self._request)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        self._folder.cleanup()
+
+    async def wait_open(self, timeout_s: float) -> None:
+        """Wait until every connection has been answered."""
+        await self._hear(b"open", timeout_s)
+
+    async def wait_seq(self, seq: int, timeout_s: float) -> bool:
+        """Wait until every reader has seen event `seq`; False when that takes too long."""
+        self._tell(b"until %d\n" % seq)
+        try:
+            await self._hear(b"reached", timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def report(self) -> Report:
+        """End the readers and return what they saw."""
+        self._tell(b"report\n")
+        return msgspec.json.decode(await self._hear(b"{", 30), type=Report)
+
+    def _tell(self, text: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(text)
+
+    async def _hear(self, beginning: bytes, timeout_s: float) -> bytes:
+        assert self._process.stdout is not None
+        async with asyncio.timeout(timeout_s):
+            while not (line := await self._process.stdout.readline()).startswith(beginning):
+                if not line:
+                    raise SystemExit("the readers ended early")
+        return line
+
+
+def _build(folder: Path) -> Path:
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise SystemExit("a C compiler is needed: readers in Python would be the bottleneck themselves")
+    program = folder / "reader"
+    subprocess.run([compiler, "-O2", "-o", program, SOURCE], check=True)
+    return program
