@@ -87,7 +87,7 @@ def test_a_word_that_is_not_allowed_is_refused(name: str, value: str) -> None:
     ("name", "value"),
     [
         ("GATEWAY_REDIS_URL", "http://user:hunter2@store"),
-        ("GATEWAY_DEV_KEY", "hunter2"),
+        ("GATEWAY_DEV_KEY", "hunter2 hunter2"),
         ("GATEWAY_TICKET_SECRET", "hunter2"),
     ],
 )
