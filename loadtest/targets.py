@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -71,8 +71,13 @@ def start(name: str, *, fsync: str) -> Iterator[Target]:
                 _pin(process.pid)
                 yield target
             finally:
+                family = psutil.Process(process.pid).children(recursive=True)
                 process.terminate()
                 process.wait(30)
+                # A server that ends by the signal itself leaves its store behind.
+                for child in family:
+                    with suppress(psutil.NoSuchProcess):
+                        child.terminate()
 
 
 def _pin(pid: int) -> None:
