@@ -14,8 +14,8 @@ from typing import Final
 
 import anyio
 import click
-from prometheus_client.multiprocess import mark_process_dead
 
+from gateway import telemetry
 from gateway.app import open_access
 from gateway.commands import listen
 from gateway.commands.dev_key import choose_key
@@ -169,12 +169,7 @@ def metrics_dir(data_dir: Path, sock: socket.socket) -> Iterator[str]:
 
 async def _keep_worker(program: Program, stop: anyio.Event) -> None:
     directory = program.environ[METRICS_DIR]
-    await keep_running(program, stop, on_end=lambda pid: _forget(pid, directory))
-
-
-def _forget(pid: int, directory: str) -> None:
-    """Take the gauges of a process that ended out of what the others report."""
-    mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+    await keep_running(program, stop, on_end=lambda pid: telemetry.forget_process(pid, directory))
 
 
 def plan_worker(

@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from gateway.domain.access import Grant, reaches, unknown_run
+from gateway.domain.access import Grant, require_reach, unknown_run
 from gateway.domain.run import Actor, Run
 from gateway.errors import BadRequest
 from gateway.store.keys import digest
@@ -76,8 +76,9 @@ def parse_run_id(text: str) -> str:
 
 def require_run(grant: Grant, run: Run) -> Run:
     """Return `run` if the grant reaches it; told exactly as if there were no such run otherwise."""
-    if run.spec.tenant != grant.tenant or not reaches(grant, run.id, run.spec.thread_id, run.spec.agent_id):
+    if run.spec.tenant != grant.tenant:
         raise unknown_run(run.id)
+    require_reach(grant, run.id, run.spec.thread_id, run.spec.agent_id)
     return run
 
 

@@ -17,8 +17,6 @@ from gateway.service.journal import Journal
 from gateway.store.keys import digest
 from gateway.store.runs import Appended, Dedupe, Guard, RunStore
 
-WRITER_CHARS = 128
-
 
 class Batch(msgspec.Struct, frozen=True):
     """One append: events that are stored together or not at all.

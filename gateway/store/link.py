@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
@@ -79,13 +78,11 @@ class Link:
         *,
         timeout_s: float = 5.0,
         patience_s: float = 1.0,
-        on_connect: Callable[[], None] | None = None,
     ) -> None:
         self._url = url
         self._name = name
         self._timeout_s = timeout_s
         self._patience_s = patience_s
-        self._on_connect = on_connect
         self._connection: AbstractConnection | None = None
         self._up = asyncio.Event()
         self._unsent: deque[_Call] = deque()
@@ -167,8 +164,6 @@ class Link:
     async def _serve(self, connection: AbstractConnection) -> None:
         self._connection = connection
         self._up.set()
-        if self._on_connect:
-            self._on_connect()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._write(connection))

@@ -240,7 +240,7 @@ def record_changes(spec: RunSpec | None, state: RunState) -> dict[str, Argument]
         "log_expired": "",
     }
     if spec is not None:
-        changes |= {"spec": msgspec.json.encode(spec), "tenant": spec.tenant, "agent": spec.agent_id}
+        changes |= {"spec": msgspec.json.encode(spec), "tenant": spec.tenant}
     return changes
 
 

@@ -47,10 +47,6 @@ class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     extensions: dict[str, Any] = {}
 
 
-class CreateThreadRun(CreateRun, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`POST /v1/threads/{t}/runs`: the thread comes from the path."""
-
-
 class Act(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A control action: why, in the caller's words, and on whose behalf."""
 
