@@ -27,6 +27,8 @@ from gateway.hub.channel import ChannelLimits
 from gateway.hub.hub import Hub
 from gateway.hub.tail import Tail
 from gateway.service.access import Access
+from gateway.service.agents import Agents
+from gateway.service.bells import Bells
 from gateway.service.control import Control
 from gateway.service.folds import Folds
 from gateway.service.journal import Journal, Retention
@@ -35,14 +37,17 @@ from gateway.service.once import Once
 from gateway.service.runs import RunLimits, Runs
 from gateway.service.streams import Streams, Watch
 from gateway.service.timers import Timers
+from gateway.service.work import Work
 from gateway.service.writing import Writing
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.access import AccessStore
+from gateway.store.agents import AgentStore
 from gateway.store.clock import StoreClock
 from gateway.store.indexes import IndexStore
 from gateway.store.link import Link
 from gateway.store.log import LogReader
+from gateway.store.queue import QueueStore
 from gateway.store.runs import Limits, RunStore
 from gateway.store.timers import TimerStore
 
@@ -76,7 +81,9 @@ class Gateway:
         indexes = IndexStore(self._reads, self._writes, feed_entries=settings.feed_entries)
         timers = TimerStore(self._writes)
         retention = Retention(_ms(settings.log_retention_s), _ms(settings.record_retention_s))
-        journal = Journal(runs, indexes, timers, clock, retention)
+        queues = QueueStore(self._writes)
+        journal = Journal(runs, indexes, timers, queues, clock, retention)
+        agents = Agents(AgentStore(self._reads, self._writes), queues)
         idempotency_ms = _ms(settings.idempotency_s)
         self.hub = Hub(
             self._tail,
@@ -91,9 +98,15 @@ class Gateway:
         )
         self.access = Access(AccessStore(self._writes), recheck_s=settings.access_recheck_s, static_key=dev_key)
         run_limits = RunLimits(
-            settings.payload_bytes, settings.metadata_bytes, _ms(settings.start_timeout_s), idempotency_ms
+            payload_bytes=settings.payload_bytes,
+            metadata_bytes=settings.metadata_bytes,
+            start_timeout_ms=_ms(settings.start_timeout_s),
+            lease_ms=_ms(settings.lease_s),
+            idempotency_ms=idempotency_ms,
         )
-        self._runs = Runs(journal, runs, indexes, self.hub, run_limits)
+        self._runs = Runs(journal, runs, indexes, agents, self.hub, run_limits)
+        self._bells = Bells(self._tail)
+        once = Once(indexes, lifetime_ms=idempotency_ms)
         self._timers = Timers(journal, self._runs, runs, timers, indexes)
         self._watch = Watch(self.hub, self.access, clock, recheck_s=settings.access_recheck_s)
         self._door = SseDoor(self.hub, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
@@ -103,6 +116,10 @@ class Gateway:
             runs=self._runs,
             control=Control(
                 journal,
+                runs,
+                logs,
+                indexes,
+                agents,
                 cancel_grace_ms=_ms(settings.cancel_grace_s),
                 idempotency_ms=idempotency_ms,
                 input_bytes=settings.input_bytes,
@@ -116,7 +133,9 @@ class Gateway:
             ),
             listing=Listing(runs, indexes, scan_records=settings.scan_records),
             folds=Folds(runs, logs),
-            once=Once(indexes, lifetime_ms=idempotency_ms),
+            once=once,
+            work=Work(journal, runs, logs, queues, self._bells, once, idempotency_ms=idempotency_ms),
+            agents=agents,
             streams=Streams(self.hub, runs, logs, indexes),
             hub=self.hub,
             door=self._door,
@@ -180,6 +199,7 @@ class Gateway:
         """Send every reader away, spread over the window; each comes back elsewhere with its cursor."""
         self._draining = True
         self._door.draining = True
+        self._bells.close()
         outlets = list(self.hub.outlets)
         random.shuffle(outlets)
         pause_s = window_s / max(len(outlets), 1)
@@ -273,6 +293,7 @@ def _bounds(settings: Settings) -> Bounds:
         body_bytes=2 * settings.payload_bytes,
         batch_bytes=settings.batch_bytes,
         event_bytes=settings.event_bytes,
+        metadata_bytes=settings.metadata_bytes,
         list_page=settings.list_page,
         event_page=settings.event_page,
         wait_s=settings.wait_s,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.domain.decisions import next_look_ms
 from gateway.domain.draft import Draft
+from gateway.domain.due import next_look_ms
 from gateway.domain.events import NewEvent, check
 from gateway.domain.evolve import evolve
 from gateway.domain.lifecycle import ENDINGS, HELD, PERMITTED, TERMINAL, Status

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from gateway.domain import appends, decisions, questions
+from gateway.domain import appends, decisions, due, questions
 from gateway.domain.draft import Draft
 from gateway.domain.events import NewEvent
 from gateway.domain.lifecycle import Action
@@ -100,7 +100,7 @@ STEPS: dict[str, Step] = {
     "force": lambda run, draft: decisions.cancel(draft, ACTOR, None, grace_ms=GRACE_MS, force=True),
     "restart": lambda run, draft: decisions.restart(run, draft, ACTOR, None),
     "reschedule": lambda run, draft: decisions.reschedule(draft, ACTOR, draft.at_ms + 60_000),
-    "time": decisions.fall_due,
+    "time": due.fall_due,
 }
 
 # What may be done to a run: a step, after so many milliseconds.
