@@ -21,6 +21,7 @@ from gateway.hub.hub import Hub
 from gateway.service.access import Access
 from gateway.service.actors import Caller, parse_run_id
 from gateway.service.agents import Agents
+from gateway.service.bulk import Bulk
 from gateway.service.control import Control
 from gateway.service.folds import Folds
 from gateway.service.listing import Listing
@@ -65,6 +66,7 @@ class Native(msgspec.Struct, frozen=True):
     once: Once
     work: Work
     agents: Agents
+    bulk: Bulk
     streams: Streams
     hub: Hub
     door: SseDoor
