@@ -138,7 +138,7 @@ class Gateway:
             bulk=Bulk(control, self._runs, listing),
             folds=Folds(runs, logs),
             once=once,
-            work=Work(journal, runs, logs, queues, self._bells, once, idempotency_ms=idempotency_ms),
+            work=Work(journal, runs, logs, queues, self._bells, agents, once, idempotency_ms=idempotency_ms),
             agents=agents,
             streams=Streams(self.hub, runs, logs, indexes),
             hub=self.hub,
