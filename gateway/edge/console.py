@@ -1,7 +1,9 @@
-"""The console's static files; `/` leads there."""
+"""The console's static files, to which `/` leads, and the browser's client."""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import os
 from importlib import resources
 from typing import Final
@@ -12,7 +14,10 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from gateway.edge.scripts import tighten
+
 # A page that shows what strangers wrote: nothing from elsewhere, nothing inline, and no text ever parsed as markup.
+# The one policy names the client's own address as the script of its SharedWorker.
 POLICY: Final = "; ".join(
     (
         "default-src 'self'",
@@ -21,18 +26,21 @@ POLICY: Final = "; ".join(
         "frame-ancestors 'none'",
         "object-src 'none'",
         "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
+        "trusted-types gateway-client",
     )
 )
+# Kept, but asked for again: a page of yesterday's scripts must not meet today's gateway.
+KEPT: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
 HEADERS: Final = {
+    **KEPT,
     "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Kept, but asked for again: a page of yesterday's scripts must not meet today's gateway.
-    "Cache-Control": "no-cache",
 }
+# Pages of other origins build on the client, too.
+SHARED: Final = {**KEPT, "Cross-Origin-Resource-Policy": "cross-origin", "Access-Control-Allow-Origin": "*"}
+CLIENT_FILES: Final = ("client.js", "client.d.ts", "client-react.js", "client-react.d.ts")
 
 
 class ConsoleFiles(StaticFiles):
@@ -47,12 +55,34 @@ class ConsoleFiles(StaticFiles):
         return response
 
 
+class ClientFile:
+    """One file of the browser's client, read once, sent compressed to whoever takes that."""
+
+    def __init__(self, name: str) -> None:
+        text = resources.files("gateway.console").joinpath("browser", name).read_text("utf-8")
+        is_script = name.endswith(".js")
+        self._plain = (tighten(text) if is_script else text).encode()
+        self._packed = gzip.compress(self._plain, 9, mtime=0)
+        self._type = "text/javascript" if is_script else "text/plain"
+        self._etag = f'"{hashlib.sha256(self._plain).hexdigest()[:32]}"'
+
+    async def serve(self, request: Request) -> Response:
+        """Return the file, or 304 to whoever has it."""
+        headers = {**SHARED, "ETag": self._etag, "Vary": "Accept-Encoding"}
+        if self._etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        if "gzip" not in request.headers.get("accept-encoding", ""):
+            return Response(self._plain, headers=headers, media_type=self._type)
+        return Response(self._packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=self._type)
+
+
 def console_routes() -> list[BaseRoute]:
-    """Return `/`, and everything below `/console/`."""
+    """Return `/`, everything below `/console/`, and the browser's client at the root."""
     folder = str(resources.files("gateway.console").joinpath("static"))
     return [
         Route("/", _lead_there),
         Route("/console", _lead_there),
+        *(Route(f"/{name}", ClientFile(name).serve) for name in CLIENT_FILES),
         Mount("/console", ConsoleFiles(directory=folder, html=True)),
     ]
 
