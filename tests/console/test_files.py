@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import resources
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.support.running import RunningGateway
 
 pytestmark = pytest.mark.anyio
 
-FILES = ("", "app.js", "stream.js", "console.css", "icon.svg")
+FILES = ("", "app.js", "run.js", "vendor/preact.js", "console.css", "icon.svg")
 
 
 @pytest.mark.parametrize("path", ["/", "/console"])
@@ -64,3 +65,15 @@ async def test_the_page_names_nothing_outside_and_nothing_inline(gateway: Runnin
 async def test_only_the_consoles_own_files_are_served(gateway: RunningGateway, path: str) -> None:
     """What is not in the folder is not there."""
     assert (await gateway.client.get(path)).status_code == 404
+
+
+async def test_every_import_leads_to_a_file_beside_it(gateway: RunningGateway) -> None:
+    """The vendored libraries name no package and no other server, and each has its licence."""
+    folder = resources.files("gateway.console").joinpath("static")
+    for file in (*folder.iterdir(), *folder.joinpath("vendor").iterdir()):
+        if file.name.endswith(".js"):
+            named = re.findall(r"""(?:from|import)\s*["']([^"']+)["']""", file.read_text("utf-8"))
+            assert all(re.fullmatch(r"\.{1,2}/(?:vendor/)?[a-z-]+\.js", name) for name in named), (file.name, named)
+            assert "sourceMappingURL" not in file.read_text("utf-8")
+    licences = [file.name for file in folder.joinpath("vendor").iterdir() if file.name.startswith("LICENSE")]
+    assert len(licences) == 3

@@ -1,4 +1,4 @@
-"""That the page fits: every width, both colour schemes. The pictures lie in the test's temporary folder."""
+"""That every page fits: wide and narrow, light and dark. The pictures lie in `shots/` beside this, for people."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import pytest
 
 from tests.console.watching import sign_in, wait_link, wait_seq, watch
 from tests.support.browser import Page
-from tests.support.running import RunningGateway
+from tests.support.native import get_run
+from tests.support.running import FAIL, LOG, RunningGateway
+from tests.support.work import claim_one, put_agent, queue_run, write
 
 pytestmark = pytest.mark.anyio
 
+SHOTS = Path(__file__).with_name("shots")
 LONG = "wordwithoutanybreak" * 12
 BUSY: list[tuple[str, Any]] = [
     ("step.started", {"step_id": "s1", "name": "survey the shelves"}),
@@ -40,8 +43,10 @@ async def open_everything(page: Page) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
-async def test_the_page_fits(page: Page, gateway: RunningGateway, tmp_path: Path, width: int, scheme: str) -> None:
+async def test_the_pages_fit(page: Page, gateway: RunningGateway, width: int, scheme: str) -> None:
     """Nothing sticks out sideways, however long a word a producer wrote, and the scheme is followed."""
+    shots = SHOTS / f"{width}-{scheme}"
+    shots.mkdir(parents=True, exist_ok=True)
     for status in STATUSES:
         await gateway.run_in(status)
     run = await gateway.create_run(title=f"Where is the tide spoken of, and {LONG}?", agent_id="demo")
@@ -49,25 +54,58 @@ async def test_the_page_fits(page: Page, gateway: RunningGateway, tmp_path: Path
     await page.show_as(width=width, scheme=scheme)
     await page.open(f"{gateway.url}/console/")
     await page.wait_text("Sign in")
-    await look(page, tmp_path / "sign-in.png", width)
+    await look(page, shots / "sign-in.png", width)
     await sign_in(page, gateway.url, gateway.key)
     await page.wait(f"document.querySelectorAll('#runs li').length === {len(STATUSES) + 1}")
-    await look(page, tmp_path / "list.png", width)
+    await page.click("#pick-all")
+    await look(page, shots / "list.png", width)
+    await page.click("[data-bulk=cancel]")
+    await page.wait("document.querySelector('dialog')")
+    await look(page, shots / "bulk.png", width)
+    await page.click("dialog [data-close]")
+    await look_at_lists(page, gateway, shots, width)
     await watch(page, gateway, run)
     await wait_seq(page, last)
     await page.wait("document.querySelectorAll('.question').length === 4")
-    await look(page, tmp_path / "run.png", width)
+    await look(page, shots / "run.png", width)
     await open_everything(page)
     await page.show_as(width=width, height=4000 if width == 360 else 2600, scheme=scheme)
-    await look(page, tmp_path / "run-unfolded.png", width)
+    await look(page, shots / "run-unfolded.png", width)
+    await page.show_as(width=width, scheme=scheme)
+    await page.click("[data-verb=pause]")
+    await page.wait("document.querySelector('dialog')")
+    await look(page, shots / "confirm.png", width)
     failed = await gateway.run_in("failed")
     await gateway.client.post(f"/v1/runs/{failed['id']}/purge", json={"through_seq": 2})
     await page.show_as(width=width, scheme=scheme)
     await page.open(f"{gateway.url}/console/#run={failed['id']}")
     await wait_link(page, "ended")
-    await look(page, tmp_path / "failed.png", width)
+    await look(page, shots / "failed.png", width)
     paper = await page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert (sum(paper) > 384) is (scheme == "light")
+
+
+async def look_at_lists(page: Page, gateway: RunningGateway, shots: Path, width: int) -> None:
+    """Take pictures of the lists, with something in each."""
+    dead = await queue_run(gateway, "graves", dead_letter=True, title="It would not go")
+    await write(gateway, await claim_one(gateway, "graves"), LOG, FAIL)
+    assert (await get_run(gateway, dead))["status"] == "dead_letter"
+    await queue_run(gateway, "mail", title="Sort the letters")
+    await claim_one(gateway, "mail")
+    await queue_run(gateway, "mail")
+    await put_agent(gateway, "surveyor", queue="mail", title="Surveyor of shelves", retry={"max_attempts": 3})
+    for name, words in (
+        ("dlq", "It would not go"),
+        ("queues", "mail"),
+        ("agents", "Surveyor"),
+        ("questions", "Where to?"),
+    ):
+        await page.open(f"{gateway.url}/console/#page={name}")
+        await page.wait_text(words, within="main")
+        await look(page, shots / f"{name}.png", width)
+    await page.open(f"{gateway.url}/console/#agent_id=none&status=failed")
+    await page.wait_text("No run fits.")
+    await look(page, shots / "empty.png", width)
 
 
 async def look(page: Page, picture: Path, width: int) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
-from tests.console.watching import sign_in, wait_status, watch
+from tests.console.watching import act, sign_in, wait_status, watch
 from tests.support.browser import Page
 from tests.support.native import get_log, get_run
 from tests.support.running import LOG, RunningGateway, wait_until
@@ -103,7 +105,7 @@ async def test_a_question_that_somebody_else_answers_goes_away(page: Page, gatew
     await page.wait_text("Which way?", within=".question")
     await gateway.client.post(f"/v1/runs/{run['id']}/input", json={"content": True, "triggered_by": "Ada"})
     await page.wait("document.querySelector('.question') === null")
-    await page.wait_text("input received · true · Ada", within=".timeline")
+    await page.wait_text("input received · true · Ada", within="[data-part=audit]")
 
 
 async def test_a_deadline_is_counted_down(page: Page, gateway: RunningGateway) -> None:
@@ -117,12 +119,12 @@ async def test_a_run_is_paused_resumed_and_cancelled_by_buttons(page: Page, gate
     """Each state offers what it permits, and nothing else."""
     run = await gateway.run_in("running")
     await watch(page, gateway, run)
-    await page.click("[data-verb=pause]")
+    await act(page, "pause")
     await wait_status(page, "paused")
-    assert not await page.evaluate("document.querySelector('[data-verb=pause]').checkVisibility()")
-    await page.click("[data-verb=resume]")
+    assert await page.evaluate("document.querySelector('[data-verb=pause]')") is None
+    await act(page, "resume")
     await wait_status(page, "running")
-    await page.click("[data-verb=cancel]")
+    await act(page, "cancel")
     await wait_status(page, "cancelling")
     await gateway.append(run["id"], ("run.cancelled", {"reason": "as asked"}))
     await wait_status(page, "cancelled")
@@ -132,7 +134,7 @@ async def test_a_retry_leads_to_the_new_run(page: Page, gateway: RunningGateway)
     """The page goes on with the run that was made, and says which one it is a retry of."""
     run = await gateway.run_in("failed")
     await watch(page, gateway, run, link="ended")
-    await page.click("[data-verb=retry]")
+    await act(page, "retry")
     await page.wait_text(f"retry of {run['id']}")
     await wait_status(page, "queued")
     assert await page.evaluate("location.hash") != f"#run={run['id']}"
@@ -145,12 +147,13 @@ async def test_a_refused_action_says_why(page: Page, gateway: RunningGateway) ->
     await page.wait("document.querySelector('[data-verb=pause]').checkVisibility()")
     # The page no longer learns how the run stands.
     await page.evaluate(
-        "void ((real) => { fetch = (url, how) => how.method === 'GET' ? new Promise(() => {}) : real(url, how); })"
+        "void ((real) => { fetch = (url, how) => how?.method === 'GET' ? new Promise(() => {}) : real(url, how); })"
         "(fetch)"
     )
     await gateway.client.post(f"/v1/runs/{run['id']}/pause")
     await page.click("[data-verb=pause]")
-    await page.wait_text("A run that is paused cannot pause", within="[data-part=error]")
+    await page.click("dialog [data-confirm]")
+    await page.wait_text("A run that is paused cannot pause", within="dialog [data-part=error]")
 
 
 async def test_everything_can_be_done_by_keyboard(page: Page, gateway: RunningGateway) -> None:
@@ -158,7 +161,7 @@ async def test_everything_can_be_done_by_keyboard(page: Page, gateway: RunningGa
     run = await ask(gateway, {"schema": {"type": "boolean"}})
     await sign_in(page, gateway.url, gateway.key)
     await page.wait_text("waiting for input", within="#runs")
-    await tab_to(page, "document.activeElement.closest('#runs li')")
+    await tab_to(page, "document.activeElement.matches('#runs li a')")
     await page.press("Enter", 13)
     await page.wait_text("Which way?", within=".question")
     await tab_to(page, "document.activeElement.dataset.verb === 'pause'")
@@ -174,7 +177,7 @@ async def _is_answered(gateway: RunningGateway, run: dict[str, Any]) -> bool:
 
 async def tab_to(page: Page, condition: str) -> None:
     """Press Tab until the focus is there; it must be visible on the way."""
-    for _ in range(30):
+    for _ in range(60):
         await page.press("Tab", 9)
         if await page.evaluate(f"Boolean({condition})"):
             assert await page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
@@ -187,12 +190,14 @@ PAYLOAD = "<img src=x onerror=alert(1)><script>alert(2)</script>\"'`${alert(3)}]
 
 async def test_what_producers_write_is_only_ever_text(page: Page, gateway: RunningGateway) -> None:
     """Markup in any field of any event is shown as it was written, and never run."""
-    run = await gateway.create_run(title=PAYLOAD)
+    run = await gateway.create_run(title=PAYLOAD, input={PAYLOAD: PAYLOAD}, tags={"evil": PAYLOAD})
     await watch(page, gateway, run)
     evil: list[tuple[str, Any]] = [
         ("log", {"level": PAYLOAD[:60], "message": PAYLOAD}),
         ("message.delta", {"content": PAYLOAD, "message_id": PAYLOAD, "role": "<b>user</b>"}),
         ("step.started", {"step_id": PAYLOAD, "name": PAYLOAD, "input": {PAYLOAD: PAYLOAD}}),
+        ("file.created", {"file_id": PAYLOAD, "name": PAYLOAD, "size_bytes": 1, "content_type": PAYLOAD}),
+        ("usage.recorded", {"provider": PAYLOAD, "model": PAYLOAD, "prompt_tokens": 1, "completion_tokens": 1}),
         ("tool.call", {"call_id": PAYLOAD, "name": PAYLOAD, "input": PAYLOAD}),
         ("tool.progress", {"call_id": PAYLOAD, "progress": PAYLOAD}),
         ("tool.result", {"call_id": PAYLOAD, "output": PAYLOAD, "status": PAYLOAD[:60], "duration_ms": 1}),
@@ -207,12 +212,33 @@ async def test_what_producers_write_is_only_ever_text(page: Page, gateway: Runni
     answer = await gateway.append(run["id"], *evil)
     assert answer.status_code == 200, answer.text
     await page.wait_text(PAYLOAD, within=".question h2")
-    for place in ("#runs .title", ".run h1", ".lines span", ".text p", ".timeline", ".question button"):
+    places = (
+        ".run h1",
+        ".text p",
+        ".timeline",
+        ".question button",
+        "[data-part=files]",
+        "[data-part=input]",
+        ".raw .virtual",
+    )
+    for place in places:
         await page.wait_text(PAYLOAD, within=place)
+    await page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    for row in ("1", "2"):
+        await page.click(f".timeline .row:nth-child({row})")
+        await page.wait_text(PAYLOAD, within="[data-part=entry]")
+    await page.click(".raw .row:last-child")
+    await page.wait_text("waiting_for_input", within="[data-part=event]")
+    assert await page.evaluate("document.querySelectorAll('main :is(img, script, b b)').length") == 0
     error = {"code": PAYLOAD, "message": PAYLOAD, "details": {PAYLOAD: PAYLOAD}}
     await gateway.append(run["id"], LOG, ("run.failed", {"error": error}))
     await page.wait_text(PAYLOAD, within="[data-part=outcome]")
-    assert await page.evaluate("document.querySelectorAll('#desk :is(img, script, b b)').length") == 0
+    for address in ("", "page=questions", "page=dlq", f"tag={quote(PAYLOAD)}"):
+        await page.open(f"{gateway.url}/console/#{address}")
+        await page.wait(
+            f"location.hash === {json.dumps('#' + address if address else '')} && document.querySelector('main h1')"
+        )
+        assert await page.evaluate("document.querySelectorAll('main :is(img, script, b b)').length") == 0
     assert page.dialogs == []
     assert page.errors == []
 

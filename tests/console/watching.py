@@ -10,7 +10,23 @@ from tests.support.running import RunningGateway
 
 STATUS = "[data-part=status]"
 LINK = "[data-part=link]"
-SEQS = "[...document.querySelectorAll('.raw [data-seq]')].map((row) => Number(row.dataset.seq))"
+# Scrolls through the event log from its beginning; the seq of each row's event by the row's place in the list.
+SEQS = """(async () => {
+  const box = document.querySelector(".raw .virtual");
+  const seen = new Map();
+  box.scrollTop = 0;
+  for (;;) {
+    let rows;
+    do {
+      await new Promise((resolve) => setTimeout(resolve, 40));
+      rows = [...box.querySelectorAll(".row")];
+    } while (rows.some((row) => !row.querySelector("[data-here]")));
+    for (const row of rows) seen.set(Number(row.ariaPosInSet), Number(row.querySelector("[data-here]").dataset.seq));
+    if (box.scrollTop + box.clientHeight >= box.scrollHeight - 1) break;
+    box.scrollTop += box.clientHeight;
+  }
+  return [...seen].sort(([a], [b]) => a - b).map(([, seq]) => seq);
+})()"""
 
 
 async def sign_in(page: Page, url: str, key: str, *, run_id: str | None = None) -> None:
@@ -37,10 +53,18 @@ async def wait_status(page: Page, status: str) -> None:
 
 async def wait_seq(page: Page, seq: int) -> None:
     """Wait until the run's page shows an event."""
-    await page.wait(f"document.querySelector('.raw [data-seq=\"{seq}\"]')")
+    await page.wait(f"document.querySelector('.raw [data-here][data-seq=\"{seq}\"]')")
 
 
 async def shown_seqs(page: Page) -> list[int]:
     """Return the seqs of the event log as it is shown, in its order."""
     seqs: list[int] = await page.evaluate(SEQS)
     return seqs
+
+
+async def act(page: Page, verb: str) -> None:
+    """Press an action's button, and confirm once what will happen has been said."""
+    await page.click(f"[data-verb={verb}]")
+    await page.wait("document.querySelector('dialog [data-part=foretold]').innerText.length > 20")
+    await page.click("dialog [data-confirm]")
+    await page.wait("document.querySelector('dialog') === null")

@@ -136,9 +136,10 @@ class Page:
     """One tab. `errors` are uncaught exceptions and console errors, `dialogs` what `alert` said,
     `requests` every URL that the page asked for."""
 
-    def __init__(self, browser: Browser, session: str) -> None:
+    def __init__(self, browser: Browser, session: str, context: str) -> None:
         self._browser = browser
         self._session = session
+        self._context = context
         self.errors: list[str] = []
         self.dialogs: list[str] = []
         self.requests: list[str] = []
@@ -159,6 +160,15 @@ class Page:
                 self.dialogs.append(params["message"])
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
+
+    async def open_beside(self) -> Page:
+        """Return another tab, which shares with this one what tabs of one person share."""
+        return await _open_tab(self._browser, self._context)
+
+    async def set_online(self, online: bool) -> None:
+        """Have this tab told that the network is there, or gone."""
+        speed = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        await self.call("Network.emulateNetworkConditions", offline=not online, **speed)
 
     async def open(self, url: str) -> None:
         """Go to an address; a change of the fragment alone reloads nothing."""
@@ -238,14 +248,18 @@ async def open_page(devtools_url: str) -> AsyncIterator[Page]:
         listening = asyncio.create_task(browser.listen())
         context = (await browser.call("Target.createBrowserContext", disposeOnDetach=True))["browserContextId"]
         try:
-            target = await browser.call("Target.createTarget", url="about:blank", browserContextId=context)
-            attached = await browser.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-            page = Page(browser, attached["sessionId"])
-            browser.pages[attached["sessionId"]] = page
-            for domain in ("Page", "Runtime", "Log", "Network"):
-                await page.call(f"{domain}.enable")
-            yield page
+            yield await _open_tab(browser, context)
         finally:
             await browser.call("Target.disposeBrowserContext", browserContextId=context)
             listening.cancel()
             await asyncio.wait([listening])
+
+
+async def _open_tab(browser: Browser, context: str) -> Page:
+    target = await browser.call("Target.createTarget", url="about:blank", browserContextId=context)
+    attached = await browser.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+    page = Page(browser, attached["sessionId"], context)
+    browser.pages[attached["sessionId"]] = page
+    for domain in ("Page", "Runtime", "Log", "Network"):
+        await page.call(f"{domain}.enable")
+    return page

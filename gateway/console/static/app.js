@@ -1,86 +1,92 @@
-// Who is signed in, and which page the address asks for: #key=gwk_… signs in, #run=ID shows a run.
+// Which page the address asks for: #key=gwk_… signs in, #run=ID shows a run, #page=NAME a list.
 
-import { call, dropKey, keepKey, readKey } from "./api.js";
-import { say } from "./dom.js";
-import { RunList } from "./runlist.js";
-import { RunPage } from "./runpage.js";
+import { feedLink, followFeed } from "./feed.js";
+import { AgentsPage, InboxPage, QueuesPage } from "./lists.js";
+import { RunPage } from "./run.js";
+import { RunsPage } from "./runs.js";
+import { key, signedOutBecause, signIn, signOut } from "./session.js";
+import { ErrorText, html, render, signal, useEffect, useState } from "./ui.js";
 
-const at = (id) => document.getElementById(id);
-const idle = at("page").firstElementChild;
+const PAGES = [["", "Runs"], ["dlq", "Dead letters"], ["questions", "Questions"], ["queues", "Queues"], ["agents", "Agents"]];
+const address = signal(new URLSearchParams());
 
-let list = null;
-let page = null;
-let shown = null;
-
-function route() {
-  const address = new URLSearchParams(location.hash.slice(1));
-  const [key, run] = [address.get("key"), address.get("run")];
-  if (key) {
+function readAddress() {
+  const asked = new URLSearchParams(location.hash.slice(1));
+  const given = asked.get("key");
+  if (given) {
     // Out of sight and out of the history before anything else.
-    history.replaceState(null, "", run ? `#run=${encodeURIComponent(run)}` : location.pathname);
-    keepKey(key);
-    if (list) return location.reload();
+    asked.delete("key");
+    history.replaceState(null, "", asked.size ? `#${asked}` : location.pathname);
+    signIn(given);
   }
-  if (!readKey()) return askForKey();
-  enter();
-  if (run === shown && page) return;
-  open(run);
-  if (run) at("page").focus();
+  address.value = asked;
 }
 
-function enter() {
-  for (const id of ["desk", "sign-out"]) at(id).hidden = false;
-  at("sign-in").hidden = true;
-  list ??= new RunList({ refused, changed });
+function Page() {
+  const asked = address.value;
+  const run = asked.get("run");
+  if (run) return html`<${RunPage} key=${run} id=${run} />`;
+  const page = asked.get("page") ?? "";
+  if (page === "queues") return html`<${QueuesPage} />`;
+  if (page === "agents") return html`<${AgentsPage} />`;
+  if (page === "questions") return html`<${InboxPage} />`;
+  return html`<${RunsPage} key=${page} asked=${asked} dead=${page === "dlq"} />`;
 }
 
-function open(run) {
-  page?.close();
-  page = run && new RunPage(at("page"), run, refused);
-  shown = run;
-  list.select(run);
-  document.body.dataset.view = run ? "run" : "list";
-  if (run) return;
-  at("page").replaceChildren(idle);
-  document.title = "Runs";
+function Desk() {
+  useEffect(() => followFeed((reason) => signOut(reason)), []);
+  const asked = address.value;
+  const page = asked.get("page") ?? "";
+  useEffect(() => {
+    if (!asked.has("run")) document.title = PAGES.find(([name]) => name === page)?.[1] ?? "Runs";
+    document.getElementById("page").focus({ preventScroll: true });
+  }, [asked.get("run"), page]);
+  const link = (name) => (name ? `#page=${name}` : "#");
+  const isHere = (name) => !asked.has("run") && name === page;
+  return html`
+    <a class="skip" href="#page" onClick=${(click) => { click.preventDefault(); document.getElementById("page").focus(); }}>
+      Skip to the page
+    </a>
+    <header class="bar">
+      <a class="brand" href="#"><img src="icon.svg" alt="" width="20" height="20" /> <span>Gateway</span></a>
+      <nav aria-label="Pages">
+        ${PAGES.map(([name, title]) => html`<a href=${link(name)} aria-current=${isHere(name) ? "page" : null}>${title}</a>`)}
+      </nav>
+      <span id="feed-state" class="link" role="status" data-state=${feedLink.value}>${feedLink.value}</span>
+      <button id="sign-out" class="plain" type="button" onClick=${() => { signOut(); history.replaceState(null, "", location.pathname); readAddress(); }}>
+        Sign out
+      </button>
+    </header>
+    <main id="page" tabindex="-1"><${Page} /></main>
+  `;
 }
 
-/** A run that has ended may begin again: then its page does, too. */
-function changed(id, seq) {
-  if (id === shown && page?.isBehind(seq)) open(id);
-}
-
-function refused(error) {
-  page?.close();
-  list?.close();
-  list = null;
-  dropKey();
-  askForKey(error.message);
-}
-
-function askForKey(reason) {
-  for (const id of ["desk", "sign-out", "feed-state"]) at(id).hidden = true;
-  at("sign-in").hidden = false;
-  say(at("sign-in-error"), reason);
-  at("key").focus();
-}
-
-at("sign-in").addEventListener("submit", async (submit) => {
-  submit.preventDefault();
-  try {
-    keepKey(at("key").value.trim());
-    await call("GET", "runs?limit=1");
-    location.reload();
-  } catch (error) {
-    dropKey();
-    say(at("sign-in-error"), error.message);
+function SignIn() {
+  const [error, setError] = useState(signedOutBecause.value);
+  useEffect(() => { document.title = "Sign in"; document.getElementById("key").focus(); }, []);
+  async function submit(event) {
+    event.preventDefault();
+    const given = document.getElementById("key").value.trim();
+    const headers = { authorization: `Bearer ${given}` };
+    const answer = await fetch(new URL("../v1/runs?limit=1", import.meta.url), { headers }).catch(() => null);
+    if (answer?.ok) return signIn(given);
+    setError(answer ? (await answer.json().catch(() => ({}))).detail : "The gateway cannot be reached. Is it running?");
   }
-});
+  return html`<main><form class="sign-in" onSubmit=${submit}>
+    <h1>Sign in</h1>
+    <label for="key">API key</label>
+    <div class="field">
+      <input id="key" type="password" autocomplete="off" spellcheck=${false} required pattern="\\s*[!-~]+\\s*"
+        title="An API key: no spaces, no accents" placeholder="gwk_…" />
+      <button type="submit" class="main">Sign in</button>
+    </div>
+    <${ErrorText} error=${error} />
+    <p class="hint"><code>gateway serve</code> prints a development key. It stays in this tab and ends with it.</p>
+  </form></main>`;
+}
 
-at("sign-out").addEventListener("click", () => {
-  dropKey();
-  location.reload();
-});
+const App = () => (key.value ? html`<${Desk} key=${key.value} />` : html`<${SignIn} />`);
 
-addEventListener("hashchange", route);
-route();
+addEventListener("hashchange", readAddress);
+readAddress();
+render(html`<${App} />`, document.getElementById("app"));

@@ -1,0 +1,139 @@
+"""A live run over networks, gateways and tabs that come and go: what is shown is exactly 1 to n."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.console.watching import shown_seqs, sign_in, wait_link, wait_seq, watch
+from tests.support.browser import Page
+from tests.support.processes import serving
+from tests.support.proxy import Cut, lay_proxy
+from tests.support.running import COMPLETE, LOG, RunningGateway
+
+pytestmark = pytest.mark.anyio
+
+TABS = 8
+LINES = "[...document.querySelectorAll('.raw code')].map((line) => line.textContent)"
+
+
+async def check_whole(page: Page, last: int) -> None:
+    """Wait for the last event; the log must be all of them, and the page must have noticed no hole."""
+    # A tab that is not in front is not drawn.
+    await page.call("Page.bringToFront")
+    await wait_seq(page, last)
+    assert await shown_seqs(page) == list(range(1, last + 1))
+    assert "did not come" not in await page.text("[data-part=notices]")
+
+
+async def test_offline_and_online_again(page: Page, gateway: RunningGateway) -> None:
+    """Without a network the page says that it reconnects, and with one it goes on at once where it was."""
+    run = await gateway.run_in("running")
+    async with lay_proxy(gateway.port) as proxy:
+        await sign_in(page, proxy.url, gateway.key, run_id=run["id"])
+        await wait_link(page, "live")
+        proxy.refuse()
+        await page.set_online(False)
+        proxy.cut_all(Cut.RESET)
+        await wait_link(page, "reconnecting")
+        await gateway.append(run["id"], LOG, LOG)
+        await proxy.accept()
+        await page.set_online(True)
+        await wait_link(page, "live")
+        answer = await gateway.append(run["id"], LOG)
+        await check_whole(page, answer.json()["last_seq"])
+
+
+async def test_a_drain_and_a_restart_are_survived_in_mid_run(page: Page, tmp_path: Path) -> None:
+    """A deploy while a run is written: the page is told to come back, does, and lacks nothing."""
+    async with serving(tmp_path / "data") as gateway, gateway.client() as client:
+        run = (await client.post("/v1/runs", json={"agent_id": "tester", "mode": "direct"})).json()
+
+        async def write(count: int) -> int:
+            batch = [{"type": kind, "data": data} for kind, data in [LOG] * count]
+            reply = await client.post(f"/v1/runs/{run['id']}/events", json={"events": batch})
+            seq: int = reply.json()["last_seq"]
+            return seq
+
+        await write(5)
+        await sign_in(page, gateway.url, gateway.key, run_id=run["id"])
+        await wait_link(page, "live")
+        for _ in range(2):
+            await write(3)
+            await gateway.stop()
+            await wait_link(page, "reconnecting")
+            await gateway.start()
+            last = await write(3)
+            await wait_link(page, "live")
+        await check_whole(page, last)
+        await gateway.stop()
+
+
+async def test_two_tabs_watch_one_live_run(page: Page, gateway: RunningGateway) -> None:
+    """One that was there and one that comes in the middle: each shows every event once; a reload changes nothing."""
+    run = await gateway.run_in("running")
+    await watch(page, gateway, run)
+    stop = asyncio.Event()
+
+    async def write() -> None:
+        while not stop.is_set():
+            await gateway.append(run["id"], LOG)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(write())
+        other = await page.open_beside()
+        await watch(other, gateway, run)
+        await page.reload()
+        await wait_link(page, "live")
+        stop.set()
+    answer = await gateway.append(run["id"], LOG, COMPLETE)
+    for tab in (page, other):
+        await wait_link(tab, "ended")
+        await check_whole(tab, answer.json()["last_seq"])
+
+
+async def test_all_tabs_share_their_connections(page: Page, gateway: RunningGateway) -> None:
+    """Eight tabs are more than a browser's six connections: they take one for their runs and one for the feed."""
+    runs = [await gateway.run_in("running") for _ in range(TABS)]
+    tabs = [page, *[await page.open_beside() for _ in runs[1:]]]
+    for tab, run in zip(tabs, runs, strict=True):
+        await watch(tab, gateway, run)
+    mine = [outlet for outlet in gateway.gateway.hub.outlets if outlet.grant.tenant == gateway.tenant]
+    assert len(mine) == 2
+    for tab, run in zip(tabs, runs, strict=True):
+        answer = await gateway.append(run["id"], LOG)
+        await check_whole(tab, answer.json()["last_seq"])
+
+
+async def test_catching_up_says_how_far(page: Page, gateway: RunningGateway) -> None:
+    """A page that lacks events says so, and how many, until it has them."""
+    await page.call(
+        "Page.addScriptToEvaluateOnNewDocument",
+        source="""
+          window.told = [];
+          new MutationObserver(() => {
+            const link = document.querySelector("[data-part=link]");
+            if (link && told.at(-1) !== link.textContent.trim()) told.push(link.textContent.trim());
+          }).observe(document, { subtree: true, childList: true, characterData: true });
+          delete window.SharedWorker;
+        """,
+    )
+    run = await gateway.run_in("running")
+    async with lay_proxy(gateway.port) as proxy:
+        await sign_in(page, proxy.url, gateway.key, run_id=run["id"])
+        await wait_link(page, "live")
+        proxy.refuse()
+        proxy.cut_all(Cut.RESET)
+        await wait_link(page, "reconnecting")
+        last = 0
+        for _ in range(20):
+            last = (await gateway.append(run["id"], *[LOG] * 1000)).json()["last_seq"]
+        proxy.latency_s = 0.05
+        await proxy.accept()
+        await page.wait(f"document.querySelector('.raw .range').textContent === '1–{last}'", timeout_s=20)
+        await wait_link(page, "live")
+    told: list[Any] = await page.evaluate("told")
+    assert any(word.startswith("catching up ") and word[12:].replace(",", "").isdigit() for word in told), told
