@@ -32,6 +32,7 @@ from gateway.hub.tail import Tail
 from gateway.service.access import Access
 from gateway.service.agents import Agents
 from gateway.service.bells import Bells
+from gateway.service.bulk import Bulk
 from gateway.service.control import Control
 from gateway.service.folds import Folds
 from gateway.service.journal import Journal, Retention
@@ -116,20 +117,22 @@ class Gateway:
         self._timers = Timers(journal, self._runs, runs, timers, indexes)
         self._watch = Watch(self.hub, self.access, clock, recheck_s=settings.access_recheck_s)
         self._door = SseDoor(self.hub, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
+        control = Control(
+            journal,
+            runs,
+            logs,
+            indexes,
+            agents,
+            cancel_grace_ms=_ms(settings.cancel_grace_s),
+            idempotency_ms=idempotency_ms,
+            input_bytes=settings.input_bytes,
+        )
+        listing = Listing(runs, indexes, scan_records=settings.scan_records)
         self.services = Services(
             callers=Callers(self.access, clock, secret=settings.ticket_secret),
             access=self.access,
             runs=self._runs,
-            control=Control(
-                journal,
-                runs,
-                logs,
-                indexes,
-                agents,
-                cancel_grace_ms=_ms(settings.cancel_grace_s),
-                idempotency_ms=idempotency_ms,
-                input_bytes=settings.input_bytes,
-            ),
+            control=control,
             writing=Writing(
                 journal,
                 runs,
@@ -137,10 +140,11 @@ class Gateway:
                 batch_events=settings.batch_events,
                 idempotency_ms=idempotency_ms,
             ),
-            listing=Listing(runs, indexes, scan_records=settings.scan_records),
+            listing=listing,
+            bulk=Bulk(control, self._runs, listing),
             folds=Folds(runs, logs),
             once=once,
-            work=Work(journal, runs, logs, queues, self._bells, once, idempotency_ms=idempotency_ms),
+            work=Work(journal, runs, logs, queues, self._bells, agents, once, idempotency_ms=idempotency_ms),
             agents=agents,
             streams=Streams(self.hub, runs, logs, indexes),
             hub=self.hub,

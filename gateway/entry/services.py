@@ -14,6 +14,7 @@ from gateway.entry.streaming import SseDoor
 from gateway.hub.hub import Hub
 from gateway.service.access import Access
 from gateway.service.agents import Agents
+from gateway.service.bulk import Bulk
 from gateway.service.control import Control
 from gateway.service.folds import Folds
 from gateway.service.listing import Listing
@@ -55,6 +56,7 @@ class Services(msgspec.Struct, frozen=True):
     once: Once
     work: Work
     agents: Agents
+    bulk: Bulk
     streams: Streams
     hub: Hub
     door: SseDoor

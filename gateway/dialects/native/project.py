@@ -133,6 +133,8 @@ def claim_body(claimed: Claimed) -> dict[str, Any]:
         "continues": run.state.continues,
         "answers": [{**event.data, "seq": event.seq} for event in claimed.answers],
     }
+    if run.state.preset is not None:
+        body["preset"] = {"name": run.state.preset, "config": claimed.preset}
     checkpoint = claimed.checkpoint
     if checkpoint is not None:
         body["checkpoint"] = {"seq": checkpoint.seq, "created_at": checkpoint.created_at, **checkpoint.data}

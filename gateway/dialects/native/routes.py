@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.routing import BaseRoute
 
 from gateway.dialects.native.agents import AgentRoutes
+from gateway.dialects.native.bulk import BulkRoutes
 from gateway.dialects.native.context import Native
 from gateway.dialects.native.control import ControlRoutes
 from gateway.dialects.native.events import EventRoutes
@@ -21,6 +22,7 @@ def routes(native: Native) -> list[BaseRoute]:
     runs = RunRoutes(native)
     streams = StreamRoutes(native, runs)
     return [
+        *BulkRoutes(native).routes(),
         *streams.routes(),
         *SocketRoutes(native).routes(),
         *EventRoutes(native, streams).routes(),

@@ -115,7 +115,7 @@ class RunRoutes:
         caller = await self._native.callers.authenticate(request, access.RUNS_READ)
         query = q.parse_query(request.scope["query_string"])
         q.refuse_unknown(query, (*FILTERS, *PAGING))
-        filters = _filters(query, request.path_params.get("thread_id"))
+        filters = read_filters(query, request.path_params.get("thread_id"))
         before, limit = self._paging(query)
         page = await self._native.listing.runs(caller.grant, filters, before=before, limit=limit)
         return _answer_page(page)
@@ -207,7 +207,8 @@ def _answer_page(page: RunPage) -> Response:
     return answer(list_body([run_body(run) for run in page.runs], write_cursor(page.next_before)))
 
 
-def _filters(query: q.Query, thread_id: str | None) -> Filters:
+def read_filters(query: q.Query, thread_id: str | None) -> Filters:
+    """Return which runs a query wants, those of the path's thread where it names one."""
     created_after_ms = q.read_time_ms(query, "created_after")
     created_before_ms = q.read_time_ms(query, "created_before")
     named_thread = q.read_text(query, "thread_id")

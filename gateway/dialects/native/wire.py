@@ -145,6 +145,36 @@ class DebugMode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     triggered_by: Text | None = None
 
 
+RunIds = Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(min_length=1, max_length=1_000)]
+
+
+class BulkReplay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Runs to make new ones of."""
+
+    run_ids: RunIds
+    triggered_by: Text | None = None
+
+
+class BulkCancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Runs to cancel; `force` skips the grace that their holders have."""
+
+    run_ids: RunIds
+    reason: Text | None = None
+    triggered_by: Text | None = None
+    force: bool = False
+
+
+class BulkCancelAll(Cancel, frozen=True, forbid_unknown_fields=True):
+    """Why every run that matches the query is cancelled."""
+
+
+class BulkDlqReplay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Dead letters to queue again; without `run_ids` every one that matches the query."""
+
+    run_ids: RunIds | None = None
+    triggered_by: Text | None = None
+
+
 class Reschedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When the run shall start instead."""
 

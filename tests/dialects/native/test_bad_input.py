@@ -60,6 +60,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/runs/{run_id}/release": {"lease": "x", "reason": "r"},
     "/v1/claims": {"queues": ["default"], "max": 2, "wait_s": 0, "worker": "w"},
     "/v1/agents/{agent_id}": {"queue": "q", "retry": {"max_attempts": 2}, "presets": {"a": 1}},
+    "/v1/runs/bulk-cancel": {"run_ids": [UNKNOWN], "reason": "r", "force": True},
+    "/v1/runs/bulk-cancel-all": {"reason": "r"},
+    "/v1/runs/bulk-replay": {"run_ids": [UNKNOWN]},
+    "/v1/runs/bulk-dlq-replay": {"run_ids": [UNKNOWN], "triggered_by": "t"},
     "/v1/tickets": {"tenant": True, "scopes": ["runs:read"], "ttl_s": 5},
     "/v1/keys": {"scopes": ["runs:read"], "name": "n", "principal": {"id": "p"}, "agents": ["a"]},
 }
@@ -151,8 +155,8 @@ async def test_an_unknown_path_or_method_is_a_problem_too(api: RunningGateway) -
         refused(await api.client.get(path), 404, "not_found")
     methods: dict[str, set[str]] = {}
     for method, path in ROUTES:
-        # For other methods `{id}:cancel` is an id, and one that no run has.
-        if not path.endswith(":cancel"):
+        # For other methods these are ids, and such that no run has.
+        if not path.endswith((":cancel", "/dlq")) and "/bulk-" not in path:
             methods.setdefault(path, set()).add(method)
     for path, known in methods.items():
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - known:
