@@ -57,7 +57,10 @@ from gateway.store.timers import TimerStore
 
 logger = logging.getLogger(__name__)
 
-DIALECTS: tuple[str, ...] = ()
+DIALECTS: tuple[str, ...] = (
+    "threads",
+    "interrupts",
+)
 """The systems that are spoken beside the native API, each the name of its folder in `dialects/`."""
 
 CLOSED_POLL_S = 0.01
