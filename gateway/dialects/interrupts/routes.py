@@ -21,6 +21,7 @@ def dialect(services: Services) -> Dialect:
     return Dialect(
         name=project.NAME,
         title="Interrupts",
+        description="Agent runs that are interrupted by questions and resumed with their answers.",
         operations=routes.operations(),
         tell=project.tell,
         refusal=wire.Refusal,

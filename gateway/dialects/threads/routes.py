@@ -21,6 +21,7 @@ from gateway.service.listing import Filters
 from gateway.service.runs import NewRun
 from gateway.store.indexes import Position
 
+MADE = {"run_id": "/run_id"}
 EVENTS = Projection(project.NAME, project.frame_of, project.SHOWN)
 
 
@@ -30,6 +31,7 @@ def dialect(services: Services) -> Dialect:
     return Dialect(
         name=project.NAME,
         title="Threads",
+        description="Threads, the runs of an agent in them, its input, and its events with after_seq.",
         operations=routes.operations(),
         tell=project.tell,
         refusal=wire.Refusal,
@@ -44,7 +46,7 @@ class ThreadRoutes:
 
     def operations(self) -> list[Operation]:
         """Return the operations; `{run_id}:cancel` comes before `{run_id}`."""
-        created = About(body=wire.CreateRun, answers={201: wire.Created}, refusals=(400, 409, 413, 422))
+        created = About(body=wire.CreateRun, answers={201: wire.Created}, refusals=(400, 409, 413, 422), makes=MADE)
         of_thread = About(query=wire.FindOfThread, answers={200: list[wire.ThreadRun]}, refusals=(400,))
         listed = About(query=wire.Find, answers={200: list[wire.ListedRun]}, refusals=(400,))
         cancelled = About(answers={200: wire.Done}, refusals=(400, 404, 409))
