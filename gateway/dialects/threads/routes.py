@@ -21,6 +21,7 @@ from gateway.service.listing import Filters
 from gateway.service.runs import NewRun
 from gateway.store.indexes import Position
 
+REMOVED_MS = 1_000
 MADE = {"run_id": "/run_id"}
 EVENTS = Projection(project.NAME, project.frame_of, project.SHOWN)
 
@@ -111,8 +112,8 @@ class ThreadRoutes:
         try:
             run = await self._services.runs.get(caller.grant, run_id)
         except NotFound:
-            # It was removed meanwhile. Its id tells the millisecond: some of that are listed again, none is lost.
-            return Position((run_id_ms(run_id) + 1) * 1000, "")
+            # It was removed meanwhile. Its id tells nearly when it was created: a few are listed again, none is lost.
+            return Position((run_id_ms(run_id) + REMOVED_MS) * 1000, "")
         return Position(run.spec.created_us, run.id)
 
     async def get(self, request: Request) -> Response:
