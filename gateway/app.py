@@ -165,6 +165,11 @@ class Gateway:
             exception_handlers=exception_handlers(),
         )
 
+    @property
+    def services(self) -> Native:
+        """What the routes work with."""
+        return self._native
+
     def why_not_ready(self) -> list[str]:
         """Return why this process should not be sent requests; nothing when it should."""
         reasons = []
