@@ -8,19 +8,22 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from gateway.dialects.native.context import Bounds, Native
 from gateway.dialects.native.routes import routes as native_routes
 from gateway.domain.access import KeyRecord, Principal
 from gateway.edge.console import console_routes
 from gateway.edge.health import health_routes
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
 from gateway.entry.callers import Callers
+from gateway.entry.dialect import Dialect
+from gateway.entry.services import Bounds, Services
 from gateway.entry.streaming import SseDoor
 from gateway.errors import NotFound, StoreUnavailable
 from gateway.hub.channel import ChannelLimits
@@ -53,6 +56,12 @@ from gateway.store.runs import Limits, RunStore
 from gateway.store.timers import TimerStore
 
 logger = logging.getLogger(__name__)
+
+DIALECTS: tuple[str, ...] = (
+    "threads",
+    "interrupts",
+)
+"""The systems that are spoken beside the native API, each the name of its folder in `dialects/`."""
 
 CLOSED_POLL_S = 0.01
 
@@ -122,7 +131,7 @@ class Gateway:
             input_bytes=settings.input_bytes,
         )
         listing = Listing(runs, indexes, scan_records=settings.scan_records)
-        self._native = Native(
+        self.services = Services(
             callers=Callers(self.access, clock, secret=settings.ticket_secret),
             access=self.access,
             runs=self._runs,
@@ -160,15 +169,15 @@ class Gateway:
                 )
             )
         return Starlette(
-            routes=[*health_routes(self.why_not_ready), *native_routes(self._native), *console_routes()],
+            routes=[
+                *health_routes(self.why_not_ready),
+                *native_routes(self.services),
+                *_dialect_routes(self.services),
+                *console_routes(),
+            ],
             middleware=middleware,
             exception_handlers=exception_handlers(),
         )
-
-    @property
-    def services(self) -> Native:
-        """What the routes work with."""
-        return self._native
 
     def why_not_ready(self) -> list[str]:
         """Return why this process should not be sent requests; nothing when it should."""
@@ -308,7 +317,16 @@ def _bounds(settings: Settings) -> Bounds:
         wait_s=settings.wait_s,
         stream_runs=settings.stream_runs,
         ticket_ttl_s=settings.ticket_ttl_s,
+        default_agent=settings.default_agent,
     )
+
+
+def _dialect_routes(services: Services) -> list[BaseRoute]:
+    found: list[BaseRoute] = []
+    for name in DIALECTS:
+        dialect: Dialect = import_module(f"gateway.dialects.{name}.routes").dialect(services)
+        found += dialect.mounts()
+    return found
 
 
 def _ms(duration_s: float) -> int:

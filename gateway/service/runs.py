@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 from typing import Any
 
@@ -199,8 +200,13 @@ class Runs:
             idempotency_key=caller.idempotency_key,
         )
 
-    async def copy(self, caller: Caller, source_id: str, action: Action) -> Run:
+    async def copy(
+        self, caller: Caller, source_id: str, action: Action, *, permitted: AbstractSet[Status] | None = None
+    ) -> Run:
         """Make a new run of an ended one: `retry` or `replay`, with its input and its lineage.
+
+        Args:
+            permitted: The statuses that the source may have, where they are fewer than the action's.
 
         Raises:
             IllegalTransition: the source's status does not permit it.
@@ -210,7 +216,7 @@ class Runs:
             return made
         source = await self.get(caller.grant, source_id)
         access.require_creation(caller.grant, source.spec.agent_id, source.spec.thread_id)
-        decisions.copy(source, action)
+        decisions.copy(source, action, permitted=permitted)
         now_ms = self._journal.clock.now_ms()
         spec = msgspec.structs.replace(
             source.spec,

@@ -5,26 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from gateway.domain.access import KeyRecord
 from gateway.domain.agents import Agent
 from gateway.domain.due import judge_all
-from gateway.domain.events import format_time
 from gateway.domain.lifecycle import Status
 from gateway.domain.retry import Policy
 from gateway.domain.run import Question, Run
 from gateway.domain.trace import trace
+from gateway.entry.requests import at as at
 from gateway.service.listing import OpenQuestion
 from gateway.service.runs import NeedStatus
 from gateway.service.work import Claimed, lease_ends_ms
 from gateway.service.writing import Written
 from gateway.store.queue import QueueDepth
-
-
-def at(ms: int | None) -> str | None:
-    """Return a time as RFC 3339 UTC with milliseconds."""
-    return None if ms is None else format_time(ms)
 
 
 def seconds(ms: int | None) -> float | None:
@@ -78,6 +71,7 @@ def run_body(run: Run) -> dict[str, Any]:
         "log_expired": run.log_expired,
         "open_requests": [question_body(q) for q in state.open],
         "usage": run.totals,
+        "model": run.model,
         "parent_run_id": spec.parent_run_id,
         "root_run_id": spec.root_run_id,
         "retry_of": spec.retry_of,
@@ -256,8 +250,3 @@ STATUS_WORDS = [*map(str, Status), *ALIASES]
 def status_of(word: str) -> Status:
     """Return the status that a filter word names, other systems' words included."""
     return ALIASES.get(word) or Status(word)
-
-
-def to_json(value: object) -> bytes:
-    """Return a body's bytes."""
-    return msgspec.json.encode(value)
