@@ -21,6 +21,7 @@ from gateway.edge.console import console_routes
 from gateway.edge.health import health_routes
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
 from gateway.entry.callers import Callers
+from gateway.entry.files import FileDoor
 from gateway.entry.streaming import SseDoor
 from gateway.errors import NotFound, StoreUnavailable
 from gateway.hub.channel import ChannelLimits
@@ -28,18 +29,23 @@ from gateway.hub.hub import Hub
 from gateway.hub.tail import Tail
 from gateway.service.access import Access
 from gateway.service.control import Control
+from gateway.service.file_sweep import FileSweep
+from gateway.service.files import Files
 from gateway.service.folds import Folds
 from gateway.service.journal import Journal, Retention
 from gateway.service.listing import Listing
 from gateway.service.once import Once
 from gateway.service.runs import RunLimits, Runs
+from gateway.service.shelf import Shelf
 from gateway.service.streams import Streams, Watch
 from gateway.service.timers import Timers
 from gateway.service.writing import Writing
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.access import AccessStore
+from gateway.store.blobs import open_blobs
 from gateway.store.clock import StoreClock
+from gateway.store.files import FileStore
 from gateway.store.indexes import IndexStore
 from gateway.store.link import Link
 from gateway.store.log import LogReader
@@ -93,12 +99,26 @@ class Gateway:
         run_limits = RunLimits(
             settings.payload_bytes, settings.metadata_bytes, _ms(settings.start_timeout_s), idempotency_ms
         )
-        self._runs = Runs(journal, runs, indexes, self.hub, run_limits)
+        records, blobs = FileStore(self._reads, self._writes), open_blobs(settings.files_url, settings.data_dir)
+        shelf = Shelf(records, blobs, indexes, secret=self.access.signing_secret, mark_ms=idempotency_ms)
+        file_retention_ms = _ms(settings.file_retention_s)
+        self.file_sweep = FileSweep(shelf, records, blobs, indexes, runs, clock, retention_ms=file_retention_ms)
+        self._runs = Runs(journal, runs, indexes, self.hub, shelf, run_limits)
         self._timers = Timers(journal, self._runs, runs, timers, indexes)
         self._watch = Watch(self.hub, self.access, clock, recheck_s=settings.access_recheck_s)
         self._door = SseDoor(self.hub, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
+        writing = Writing(
+            journal,
+            runs,
+            event_bytes=settings.event_bytes,
+            batch_events=settings.batch_events,
+            idempotency_ms=idempotency_ms,
+        )
+        callers = Callers(self.access, clock, secret=settings.ticket_secret)
+        once = Once(indexes, lifetime_ms=idempotency_ms)
+        files = Files(shelf, once, runs, writing, clock, file_bytes=settings.file_bytes, retention_ms=file_retention_ms)
         self._native = Native(
-            callers=Callers(self.access, clock, secret=settings.ticket_secret),
+            callers=callers,
             access=self.access,
             runs=self._runs,
             control=Control(
@@ -107,16 +127,14 @@ class Gateway:
                 idempotency_ms=idempotency_ms,
                 input_bytes=settings.input_bytes,
             ),
-            writing=Writing(
-                journal,
-                runs,
-                event_bytes=settings.event_bytes,
-                batch_events=settings.batch_events,
-                idempotency_ms=idempotency_ms,
-            ),
+            writing=writing,
             listing=Listing(runs, indexes, scan_records=settings.scan_records),
             folds=Folds(runs, logs),
-            once=Once(indexes, lifetime_ms=idempotency_ms),
+            files=files,
+            file_door=FileDoor(
+                callers, files, clock, public_url=settings.public_url, lifetime_ms=_ms(settings.file_url_s)
+            ),
+            once=once,
             streams=Streams(self.hub, runs, logs, indexes),
             hub=self.hub,
             door=self._door,
@@ -133,7 +151,14 @@ class Gateway:
                     allow_origins=list(self._settings.cors_origins),
                     allow_methods=["*"],
                     allow_headers=["*"],
-                    expose_headers=["X-Request-Id", "Retry-After", "Location"],
+                    expose_headers=[
+                        "X-Request-Id",
+                        "Retry-After",
+                        "Location",
+                        "ETag",
+                        "Content-Disposition",
+                        "Content-Range",
+                    ],
                 )
             )
         return Starlette(
@@ -162,7 +187,7 @@ class Gateway:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear_revocations())
-            for part in (self._writes, self._reads, self._tail, self.hub, self._timers, self._watch):
+            for part in (self._writes, self._reads, self._tail, self.hub, self._timers, self._watch, self.file_sweep):
                 tasks.create_task(_keep_running(part.run))
 
     async def _hear_revocations(self) -> None:
@@ -278,6 +303,7 @@ def _bounds(settings: Settings) -> Bounds:
         wait_s=settings.wait_s,
         stream_runs=settings.stream_runs,
         ticket_ttl_s=settings.ticket_ttl_s,
+        file_bytes=settings.file_bytes,
     )
 
 

@@ -17,6 +17,7 @@ from gateway.errors import InvalidBody, LogExpired, NotFound, TooLarge, Unsuppor
 from gateway.hub.hub import Hub
 from gateway.service.actors import Caller, require_run
 from gateway.service.journal import Journal
+from gateway.service.shelf import Shelf
 from gateway.store.indexes import IndexStore
 from gateway.store.keys import digest
 from gateway.store.log import LogName
@@ -60,6 +61,7 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     delay_ms: int | None = None
     timeout_ms: int | None = None
     heartbeat_ms: int | None = None
+    file_ids: tuple[str, ...] = ()
     extensions: dict[str, Any] = {}
 
 
@@ -75,11 +77,14 @@ class RunLimits(msgspec.Struct, frozen=True):
 class Runs:
     """Runs of all tenants, as callers may see them."""
 
-    def __init__(self, journal: Journal, runs: RunStore, indexes: IndexStore, hub: Hub, limits: RunLimits) -> None:
+    def __init__(
+        self, journal: Journal, runs: RunStore, indexes: IndexStore, hub: Hub, shelf: Shelf, limits: RunLimits
+    ) -> None:
         self._journal = journal
         self._runs = runs
         self._indexes = indexes
         self._hub = hub
+        self._shelf = shelf
         self._limits = limits
 
     async def create(self, caller: Caller, new: NewRun) -> Run:
@@ -89,6 +94,7 @@ class Runs:
             UnsupportedMode: only direct runs can be created.
             TooLarge: input or metadata are over their bounds.
             NotFound: the parent is no run of this caller.
+            InvalidBody: an input file is none of this caller's.
         """
         access.require_creation(caller.grant, new.agent_id, new.thread_id)
         if new.mode != "direct":
@@ -98,6 +104,7 @@ class Runs:
         made = await self._made_before(caller, "create", asked)
         if made is not None:
             return made
+        await self._shelf.require(caller.grant, new.file_ids)
         parent = None
         if new.parent_run_id is not None:
             parent = await self.get(caller.grant, new.parent_run_id)
@@ -143,6 +150,7 @@ class Runs:
             start_timeout_ms=self._limits.start_timeout_ms,
             timeout_ms=new.timeout_ms,
             heartbeat_ms=new.heartbeat_ms,
+            file_ids=new.file_ids,
             extensions=new.extensions,
         )
 
@@ -257,7 +265,7 @@ class Runs:
             return None
 
     async def remove(self, run: Run, *, mark: str = NOBODY) -> None:
-        """Remove an ended run and its index entries; the note of it lets the reconciler finish after a crash.
+        """Remove an ended run, its files and index entries; the note of it lets the reconciler finish after a crash.
 
         Args:
             mark: Of the request that asked for it.
@@ -267,4 +275,10 @@ class Runs:
         change_id = await self._indexes.begin_change(tenant, run.id, now_ms)
         await self._indexes.bury(tenant, run.id, mark, self._limits.idempotency_ms)
         await self._runs.remove(run)
+        await self._shelf.remove_of_run(tenant, run.id)
         await self._journal.finish_removal(run, change_id)
+
+    async def forget(self, tenant: str, run_id: str, change_id: str) -> None:
+        """Finish what whoever removed the run, or never came to create it, left of it."""
+        await self._shelf.remove_of_run(tenant, run_id)
+        await self._journal.forget(tenant, run_id, change_id)

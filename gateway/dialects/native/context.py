@@ -15,11 +15,13 @@ from gateway.domain.run import Run
 from gateway.edge import query as q
 from gateway.edge.body import read_json
 from gateway.entry.callers import Callers
+from gateway.entry.files import FileDoor
 from gateway.entry.streaming import SseDoor
 from gateway.hub.hub import Hub
 from gateway.service.access import Access
 from gateway.service.actors import Caller, parse_run_id
 from gateway.service.control import Control
+from gateway.service.files import Files
 from gateway.service.folds import Folds
 from gateway.service.listing import Listing
 from gateway.service.once import Once
@@ -46,6 +48,7 @@ class Bounds(msgspec.Struct, frozen=True):
     wait_s: float
     stream_runs: int
     ticket_ttl_s: int
+    file_bytes: int
 
 
 class Native(msgspec.Struct, frozen=True):
@@ -58,6 +61,8 @@ class Native(msgspec.Struct, frozen=True):
     writing: Writing
     listing: Listing
     folds: Folds
+    files: Files
+    file_door: FileDoor
     once: Once
     streams: Streams
     hub: Hub

@@ -80,6 +80,7 @@ class RunRoutes:
             delay_ms=_ms(body.delay_s),
             timeout_ms=_ms(body.timeout_s),
             heartbeat_ms=_ms(body.heartbeat_s),
+            file_ids=tuple(file_id.upper() for file_id in body.file_ids),
             extensions=body.extensions,
         )
         return await self._native.runs.create(acting(caller, body.triggered_by), new)
