@@ -28,6 +28,9 @@ from gateway.hub.channel import ChannelLimits
 from gateway.hub.hub import Hub
 from gateway.hub.tail import Tail
 from gateway.service.access import Access
+from gateway.service.agents import Agents
+from gateway.service.bells import Bells
+from gateway.service.bulk import Bulk
 from gateway.service.control import Control
 from gateway.service.file_sweep import FileSweep
 from gateway.service.files import Files
@@ -39,16 +42,19 @@ from gateway.service.runs import RunLimits, Runs
 from gateway.service.shelf import Shelf
 from gateway.service.streams import Streams, Watch
 from gateway.service.timers import Timers
+from gateway.service.work import Work
 from gateway.service.writing import Writing
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.access import AccessStore
+from gateway.store.agents import AgentStore
 from gateway.store.blobs import open_blobs
 from gateway.store.clock import StoreClock
 from gateway.store.files import FileStore
 from gateway.store.indexes import IndexStore
 from gateway.store.link import Link
 from gateway.store.log import LogReader
+from gateway.store.queue import QueueStore
 from gateway.store.runs import Limits, RunStore
 from gateway.store.timers import TimerStore
 
@@ -82,7 +88,9 @@ class Gateway:
         indexes = IndexStore(self._reads, self._writes, feed_entries=settings.feed_entries)
         timers = TimerStore(self._writes)
         retention = Retention(_ms(settings.log_retention_s), _ms(settings.record_retention_s))
-        journal = Journal(runs, indexes, timers, clock, retention)
+        queues = QueueStore(self._writes)
+        journal = Journal(runs, indexes, timers, queues, clock, retention)
+        agents = Agents(AgentStore(self._reads, self._writes), queues)
         idempotency_ms = _ms(settings.idempotency_s)
         self.hub = Hub(
             self._tail,
@@ -97,16 +105,33 @@ class Gateway:
         )
         self.access = Access(AccessStore(self._writes), recheck_s=settings.access_recheck_s, static_key=dev_key)
         run_limits = RunLimits(
-            settings.payload_bytes, settings.metadata_bytes, _ms(settings.start_timeout_s), idempotency_ms
+            payload_bytes=settings.payload_bytes,
+            metadata_bytes=settings.metadata_bytes,
+            start_timeout_ms=_ms(settings.start_timeout_s),
+            lease_ms=_ms(settings.lease_s),
+            idempotency_ms=idempotency_ms,
         )
         records, blobs = FileStore(self._reads, self._writes), open_blobs(settings.files_url, settings.data_dir)
         shelf = Shelf(records, blobs, indexes, secret=self.access.signing_secret, mark_ms=idempotency_ms)
         file_retention_ms = _ms(settings.file_retention_s)
         self.file_sweep = FileSweep(shelf, records, blobs, indexes, runs, clock, retention_ms=file_retention_ms)
-        self._runs = Runs(journal, runs, indexes, self.hub, shelf, run_limits)
+        self._runs = Runs(journal, runs, indexes, agents, self.hub, shelf, run_limits)
+        self._bells = Bells(self._tail)
+        once = Once(indexes, lifetime_ms=idempotency_ms)
         self._timers = Timers(journal, self._runs, runs, timers, indexes)
         self._watch = Watch(self.hub, self.access, clock, recheck_s=settings.access_recheck_s)
         self._door = SseDoor(self.hub, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
+        control = Control(
+            journal,
+            runs,
+            logs,
+            indexes,
+            agents,
+            cancel_grace_ms=_ms(settings.cancel_grace_s),
+            idempotency_ms=idempotency_ms,
+            input_bytes=settings.input_bytes,
+        )
+        listing = Listing(runs, indexes, scan_records=settings.scan_records)
         writing = Writing(
             journal,
             runs,
@@ -115,26 +140,23 @@ class Gateway:
             idempotency_ms=idempotency_ms,
         )
         callers = Callers(self.access, clock, secret=settings.ticket_secret)
-        once = Once(indexes, lifetime_ms=idempotency_ms)
         files = Files(shelf, once, runs, writing, clock, file_bytes=settings.file_bytes, retention_ms=file_retention_ms)
         self._native = Native(
             callers=callers,
             access=self.access,
             runs=self._runs,
-            control=Control(
-                journal,
-                cancel_grace_ms=_ms(settings.cancel_grace_s),
-                idempotency_ms=idempotency_ms,
-                input_bytes=settings.input_bytes,
-            ),
+            control=control,
             writing=writing,
-            listing=Listing(runs, indexes, scan_records=settings.scan_records),
+            listing=listing,
+            bulk=Bulk(control, self._runs, listing),
             folds=Folds(runs, logs),
             files=files,
             file_door=FileDoor(
                 callers, files, clock, public_url=settings.public_url, lifetime_ms=_ms(settings.file_url_s)
             ),
             once=once,
+            work=Work(journal, runs, logs, queues, self._bells, agents, once, idempotency_ms=idempotency_ms),
+            agents=agents,
             streams=Streams(self.hub, runs, logs, indexes),
             hub=self.hub,
             door=self._door,
@@ -166,6 +188,11 @@ class Gateway:
             middleware=middleware,
             exception_handlers=exception_handlers(),
         )
+
+    @property
+    def services(self) -> Native:
+        """What the routes work with."""
+        return self._native
 
     def why_not_ready(self) -> list[str]:
         """Return why this process should not be sent requests; nothing when it should."""
@@ -205,6 +232,7 @@ class Gateway:
         """Send every reader away, spread over the window; each comes back elsewhere with its cursor."""
         self._draining = True
         self._door.draining = True
+        self._bells.close()
         outlets = list(self.hub.outlets)
         random.shuffle(outlets)
         pause_s = window_s / max(len(outlets), 1)
@@ -298,6 +326,7 @@ def _bounds(settings: Settings) -> Bounds:
         body_bytes=2 * settings.payload_bytes,
         batch_bytes=settings.batch_bytes,
         event_bytes=settings.event_bytes,
+        metadata_bytes=settings.metadata_bytes,
         list_page=settings.list_page,
         event_page=settings.event_page,
         wait_s=settings.wait_s,

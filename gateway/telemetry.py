@@ -49,6 +49,11 @@ PROBE_SECONDS = Histogram(
     "gateway_probe_seconds", "Round trip of a probe through the store's publish path.", buckets=_FAST_S
 )
 
+CLAIM_WAIT_SECONDS = Histogram(
+    "gateway_claim_wait_seconds", "Time from queued to claimed, of claimed runs.", buckets=_FAST_S
+)
+CLAIMS_WAITING = Gauge("gateway_claims_waiting", "Claims that wait for work.", multiprocess_mode="livesum")
+
 TIMERS_LAG_SECONDS = Gauge(
     "gateway_timers_lag_seconds", "How long the oldest due timer has waited.", multiprocess_mode="livemax"
 )

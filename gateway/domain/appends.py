@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gateway.domain import decisions, questions
+from gateway.domain import attempts, questions
 from gateway.domain.draft import Draft
 from gateway.domain.events import STATE_TYPES, NewEvent
 from gateway.domain.lifecycle import HELD, PERMITTED, Action, illegal
 from gateway.domain.run import Actor, Run
 from gateway.errors import GatewayError, InvalidBody, NoSuchQuestion, TooLarge
 
+OUTPUT_TYPES = frozenset({"message.delta", "message.completed", "output.set", "run.completed"})
+"""Events by which a run first says something to whoever watches it."""
+
 FAST_STATUSES = HELD
 """Statuses in which events that change no state are appended without reading the run first."""
 
-STARTABLE = PERMITTED[Action.START]
-"""Statuses in which a writer's first append starts the run."""
+_STARTABLE = PERMITTED[Action.START]
 
 _TERMINAL_TYPES = {"run.completed", "run.failed", "run.cancelled"}
 
@@ -34,16 +36,16 @@ def append(run: Run, draft: Draft, events: Sequence[NewEvent], actor: Actor, req
     Returns:
         The index in the draft of the writer's own first event.
     """
-    if draft.status in STARTABLE and events:
-        decisions.start(run, draft)
+    if draft.status in _STARTABLE and events:
+        attempts.start(run, draft)
     own = len(draft.events)
     if events and not draft.state.held:
         # Held while paused or cancelling, it could; so the present status is none of the permitted.
-        raise illegal(Action.APPEND, draft.status, STARTABLE | HELD - {draft.status})
+        raise illegal(Action.APPEND, draft.status, _STARTABLE | HELD - {draft.status})
     for index, (event, request_id) in enumerate(zip(events, request_ids, strict=True)):
         draft.require(Action.APPEND)
         try:
-            _one(draft, event, actor, request_id)
+            _one(run, draft, event, actor, request_id)
         except (InvalidBody, TooLarge, NoSuchQuestion) as error:
             raise place(error, index) from error.__cause__
     return own
@@ -56,17 +58,18 @@ def place(error: GatewayError, index: int) -> GatewayError:
     return error
 
 
-def _one(draft: Draft, event: NewEvent, actor: Actor, request_id: str) -> None:
+def _one(run: Run, draft: Draft, event: NewEvent, actor: Actor, request_id: str) -> None:
     if event.type == "run.waiting_for_input":
         questions.ask(draft, event, request_id)
     elif event.type == "run.input_closed":
         questions.close(draft, event)
+    elif event.type == "run.failed" and attempts.is_retriable(run, draft):
+        attempts.fail(run, draft, attempts.FAILED, dict(event.data), again=event.data.get("retry", True))
     elif event.type in _TERMINAL_TYPES:
         data = dict(event.data)
         if event.type == "run.cancelled":
             data["actor"] = actor
-        for question in draft.state.open:
-            draft.add("run.input_closed", {"request_id": question.request_id, "reason": "run_ended"})
+        attempts.close_questions(draft, "run_ended")
         draft.push(NewEvent(event.type, data, event.step_id, event.parent_id))
     else:
         draft.push(event)

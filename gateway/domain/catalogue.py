@@ -99,7 +99,10 @@ class RunCompleted(msgspec.Struct, frozen=True):
 
 
 class RunFailed(msgspec.Struct, frozen=True):
+    """`retry: false` says that another attempt would fail as well."""
+
     error: Fault
+    retry: bool = True
 
 
 class StepStarted(msgspec.Struct, frozen=True):
@@ -182,7 +185,8 @@ class Log(msgspec.Struct, frozen=True):
 
 _NOTED: Final = (
     "queued dequeued started paused resumed restarted rescheduled cancel_requested cancelled expired crashed "
-    "timed_out system_failed dead_lettered attempt_failed"
+    "timed_out system_failed dead_lettered attempt_failed released dependencies_met debug_mode_set "
+    "idempotency_key_reset"
 )
 
 CATALOGUE: Final[dict[str, type[msgspec.Struct]]] = {

@@ -15,20 +15,27 @@ class Draft:
     """Collects the events of one change and keeps the state after the last one.
 
     Nothing is written before the store accepts the whole draft under the revision it was made from.
+    `lease` is the token of a lease that the change gives; `forget_writers` lets writers count from 1 again.
+
+    Args:
+        jitter: From 0 to 1, drawn once: what spreads things that would else happen together.
     """
 
-    def __init__(self, state: RunState | None, at_ms: int, *, marks: Iterable[str] = ()) -> None:
+    def __init__(self, state: RunState | None, at_ms: int, *, marks: Iterable[str] = (), jitter: float = 0.0) -> None:
         self._state = state
         self.at_ms = at_ms
+        self.jitter = jitter
+        self.lease: str | None = None
+        self.forget_writers = False
         self.known_marks = frozenset(marks)
         self.events: list[NewEvent] = []
         self.marks: list[tuple[str, int]] = []
         self.request_ids: list[str] = []
 
     @classmethod
-    def of(cls, run: Run, at_ms: int) -> Draft:
+    def of(cls, run: Run, at_ms: int, *, jitter: float = 0.0) -> Draft:
         """Start a change of `run` as it was read."""
-        return cls(run.state, at_ms, marks=run.marks)
+        return cls(run.state, at_ms, marks=run.marks, jitter=jitter)
 
     @property
     def state(self) -> RunState:

@@ -19,10 +19,9 @@ Reducer = Callable[[RunState, dict[str, Any], int], RunState]
 
 def create(data: dict[str, Any], _at_ms: int) -> RunState:
     """Return the state that `run.created` gives."""
-    scheduled_at = data.get("scheduled_at")
-    if scheduled_at is None:
-        return RunState(status=Status.QUEUED)
-    return RunState(status=Status.DELAYED, scheduled_ms=parse_time(scheduled_at))
+    waits = data.get("scheduled_at") is not None or bool(data.get("depends_on"))
+    status = Status.DELAYED if waits else Status.QUEUED
+    return RunState(status=status, scheduled_ms=_ms(data, "scheduled_at"), preset=data.get("preset"))
 
 
 def evolve(state: RunState | None, kind: str, data: dict[str, Any], at_ms: int) -> tuple[RunState, tuple[str, ...]]:
@@ -33,7 +32,7 @@ def evolve(state: RunState | None, kind: str, data: dict[str, Any], at_ms: int) 
         at_ms: The event's `created_at`, in Unix ms.
     """
     if state is None:
-        return create(data, at_ms), ("attempt",)
+        return create(data, at_ms), ("origin", "attempt")
     if kind in ENDINGS:
         return _end(state, ENDINGS[kind], data, at_ms), ()
     reducer = _REDUCERS.get(kind)
@@ -43,7 +42,13 @@ def evolve(state: RunState | None, kind: str, data: dict[str, Any], at_ms: int) 
 def _marks(kind: str, data: dict[str, Any]) -> tuple[str, ...]:
     match kind:
         case "run.restarted":
-            return ("attempt",)
+            return ("origin", "attempt")
+        case "run.attempt_failed":
+            return ("attempt",) if data["next_attempt"] != data["attempt"] else ()
+        case "run.released":
+            return ("attempt",) if data.get("abandons") else ()
+        case "checkpoint.created":
+            return ("checkpoint",)
         case "run.input_received":
             return ("input", f"answered:{data['request_id']}")
         case "run.input_closed":
@@ -60,7 +65,9 @@ def _end(state: RunState, status: Status, data: dict[str, Any], at_ms: int) -> R
         state,
         status=status,
         held=False,
+        leased=False,
         paused_ms=None,
+        next_retry_ms=None,
         ended_ms=at_ms,
         open=(),
         cancel_deadline_ms=None,
@@ -71,8 +78,66 @@ def _end(state: RunState, status: Status, data: dict[str, Any], at_ms: int) -> R
     )
 
 
-def _queued(state: RunState, data: dict[str, Any], _at_ms: int) -> RunState:
-    return replace(state, status=Status.QUEUED, scheduled_ms=None, expires_ms=_ms(data, "expires_at"))
+def _queued(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
+    attempt = state.attempt if state.next_attempt is None else state.next_attempt
+    rested = replace(state, attempt=attempt, next_attempt=None, scheduled_ms=None, next_retry_ms=None)
+    return _enqueue(rested, data, at_ms)
+
+
+def _enqueue(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
+    return replace(
+        state,
+        status=Status.QUEUED,
+        held=False,
+        leased=False,
+        queued_ms=at_ms,
+        expires_ms=_ms(data, "expires_at"),
+    )
+
+
+def _dequeued(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
+    return replace(
+        state,
+        status=Status.DEQUEUED,
+        leased=True,
+        worker=data.get("worker"),
+        claimed_ms=at_ms,
+        claim_took_ms=data.get("claim_took_ms"),
+        expires_ms=None,
+    )
+
+
+def _attempt_failed(state: RunState, data: dict[str, Any], _at_ms: int) -> RunState:
+    counted = data["next_attempt"] != data["attempt"]
+    retry_ms = _ms(data, "next_retry_at")
+    return replace(
+        state,
+        status=Status.DELAYED,
+        next_attempt=data["next_attempt"],
+        held=False,
+        leased=False,
+        scheduled_ms=retry_ms,
+        next_retry_ms=retry_ms,
+        failures=state.failures + counted,
+        unstarted=0 if counted else state.unstarted + 1,
+        continues=state.continues and not counted,
+        paused_for_ms=0,
+        resumed_ms=None,
+        supersedes_from=data.get("supersedes_from"),
+        error=data.get("error"),
+    )
+
+
+def _released(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
+    given_back = replace(
+        state,
+        held=False,
+        leased=False,
+        supersedes_from=data.get("supersedes_from"),
+        # What was asked goes on after its answer; what was abandoned begins again.
+        continues=bool(state.open) or (state.continues and not data.get("abandons")),
+    )
+    return _enqueue(given_back, data, at_ms) if state.status in (Status.DEQUEUED, Status.RUNNING) else given_back
 
 
 def _started(state: RunState, _data: dict[str, Any], at_ms: int) -> RunState:
@@ -80,6 +145,9 @@ def _started(state: RunState, _data: dict[str, Any], at_ms: int) -> RunState:
         state,
         status=Status.RUNNING,
         held=True,
+        unstarted=0,
+        continues=False,
+        error=None,
         expires_ms=None,
         started_ms=at_ms if state.started_ms is None else state.started_ms,
         attempt_started_ms=at_ms,
@@ -100,20 +168,25 @@ def _asked(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
     return replace(state, status=Status.WAITING, open=(*state.open, question))
 
 
-def _closed(state: RunState, data: dict[str, Any], _at_ms: int) -> RunState:
+def _closed(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
     left = tuple(q for q in state.open if q.request_id != data["request_id"])
-    if state.status is Status.WAITING and not left:
-        return replace(state, open=left, status=Status.RUNNING if state.held else Status.QUEUED)
-    return replace(state, open=left)
+    if state.status is not Status.WAITING or left:
+        return replace(state, open=left)
+    if state.held:
+        return replace(state, open=left, status=Status.RUNNING)
+    return replace(state, open=left, status=Status.QUEUED, queued_ms=at_ms)
 
 
 def _paused(state: RunState, _data: dict[str, Any], at_ms: int) -> RunState:
-    return replace(state, status=Status.PAUSED, expires_ms=None, paused_ms=at_ms)
+    # Whoever claimed the run and did not start it yet has lost it.
+    leased = state.leased and state.status is not Status.DEQUEUED
+    return replace(state, status=Status.PAUSED, leased=leased, expires_ms=None, paused_ms=at_ms)
 
 
 def _resumed(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
     if not state.held:
-        return replace(state, status=Status.QUEUED, expires_ms=_ms(data, "expires_at"), paused_ms=None)
+        rested = replace(state, paused_ms=None)
+        return replace(rested, status=Status.WAITING) if state.open else _enqueue(rested, data, at_ms)
     return replace(
         state,
         status=Status.WAITING if state.open else Status.RUNNING,
@@ -127,18 +200,41 @@ def _cancelling(state: RunState, data: dict[str, Any], _at_ms: int) -> RunState:
     return replace(state, status=Status.CANCELLING, paused_ms=None, cancel_deadline_ms=_ms(data, "deadline_at"))
 
 
-def _restarted(state: RunState, data: dict[str, Any], _at_ms: int) -> RunState:
+def _restarted(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
     return RunState(
         status=Status.QUEUED,
         attempt=data["attempt"],
         started_ms=state.started_ms,
+        queued_ms=at_ms,
         supersedes_from=data.get("supersedes_from"),
+        checkpoint_seq=data.get("checkpoint_seq"),
+        preset=data.get("preset") or state.preset,
+        debug_mode=state.debug_mode,
+        key_reset=state.key_reset,
         expires_ms=_ms(data, "expires_at"),
     )
 
 
+def _dependencies_met(state: RunState, _data: dict[str, Any], _at_ms: int) -> RunState:
+    return replace(state, dependencies_met=True)
+
+
+def _debug_mode_set(state: RunState, data: dict[str, Any], _at_ms: int) -> RunState:
+    return replace(state, debug_mode=data["enabled"])
+
+
+def _key_reset(state: RunState, _data: dict[str, Any], _at_ms: int) -> RunState:
+    return replace(state, key_reset=True)
+
+
 def _rescheduled(state: RunState, data: dict[str, Any], _at_ms: int) -> RunState:
-    return replace(state, status=Status.DELAYED, scheduled_ms=parse_time(data["scheduled_at"]), expires_ms=None)
+    return replace(
+        state,
+        status=Status.DELAYED,
+        scheduled_ms=parse_time(data["scheduled_at"]),
+        next_retry_ms=None,
+        expires_ms=None,
+    )
 
 
 def _ms(data: dict[str, Any], key: str) -> int | None:
@@ -148,7 +244,13 @@ def _ms(data: dict[str, Any], key: str) -> int | None:
 
 _REDUCERS: dict[str, Reducer] = {
     "run.queued": _queued,
+    "run.dequeued": _dequeued,
     "run.started": _started,
+    "run.attempt_failed": _attempt_failed,
+    "run.released": _released,
+    "run.dependencies_met": _dependencies_met,
+    "run.debug_mode_set": _debug_mode_set,
+    "run.idempotency_key_reset": _key_reset,
     "run.waiting_for_input": _asked,
     "run.input_received": _closed,
     "run.input_closed": _closed,

@@ -1,10 +1,11 @@
 """The status table: which action may come from which status. It lives nowhere else.
 
-delayed ─due→ queued ─start→ running ⇄ waiting_for_input
-                             running, waiting_for_input, queued ─pause→ paused ─resume→ …
-                             held ─cancel→ cancelling ─→ cancelled
-                             held ─finish→ completed | failed | cancelled
-any terminal ─restart→ queued
+delayed ─due→ queued ─claim→ dequeued ─start→ running ⇄ waiting_for_input       (direct: queued ─start→ running)
+              queued, dequeued, running, waiting_for_input ─pause→ paused ─resume→ …
+              held ─cancel→ cancelling ─→ cancelled
+              held ─finish→ completed | failed | cancelled
+              dequeued, running, waiting_for_input ─attempt failed→ delayed | failed | timed_out | crashed | dead_letter
+any terminal ─restart→ queued,  dead_letter ─dlq-replay→ queued
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Action(StrEnum):
     """What somebody, or time, may do to a run."""
 
     DUE = "due"
+    CLAIM = "claim"
     START = "start"
     APPEND = "append"
     ASK = "ask"
@@ -64,12 +66,16 @@ class Action(StrEnum):
     CANCEL = "cancel"
     FINISH = "finish"
     CONFIRM_CANCEL = "confirm_cancel"
+    FAIL_ATTEMPT = "fail_attempt"
+    LOSE_LEASE = "lose_lease"
+    RELEASE = "release"
     CRASH = "crash"
     TIME_OUT = "time_out"
     EXPIRE = "expire"
     RETRY = "retry"
     REPLAY = "replay"
     RESTART = "restart"
+    DLQ_REPLAY = "dlq_replay"
     RESCHEDULE = "reschedule"
     PURGE = "purge"
 
@@ -81,6 +87,7 @@ BUSY = frozenset({Status.RUNNING, Status.WAITING})
 
 PERMITTED: dict[Action, frozenset[Status]] = {
     Action.DUE: frozenset({Status.DELAYED}),
+    Action.CLAIM: frozenset({Status.QUEUED}),
     Action.START: frozenset({Status.QUEUED, Status.DEQUEUED}),
     Action.APPEND: HELD,
     Action.ASK: frozenset({Status.RUNNING, Status.WAITING}),
@@ -90,15 +97,27 @@ PERMITTED: dict[Action, frozenset[Status]] = {
     Action.CANCEL: LIVE,
     Action.FINISH: HELD,
     Action.CONFIRM_CANCEL: HELD,
+    Action.FAIL_ATTEMPT: BUSY | {Status.DEQUEUED},
+    Action.LOSE_LEASE: HELD | {Status.DEQUEUED},
+    Action.RELEASE: HELD | {Status.DEQUEUED},
     Action.CRASH: BUSY,
     Action.TIME_OUT: BUSY,
     Action.EXPIRE: frozenset({Status.DELAYED, Status.QUEUED}),
     Action.RETRY: TERMINAL - {Status.COMPLETED},
     Action.REPLAY: TERMINAL,
     Action.RESTART: TERMINAL | {Status.RUNNING, Status.PAUSED},
+    Action.DLQ_REPLAY: frozenset({Status.DEAD_LETTER}),
     Action.RESCHEDULE: frozenset({Status.DELAYED, Status.QUEUED}),
     Action.PURGE: TERMINAL,
 }
+
+DIRECT, QUEUED = "direct", "queued"
+"""Modes of a run: whoever created it appends its events, or a worker that claims it does."""
+
+MODES = (DIRECT, QUEUED)
+
+# A writer's first append starts a run from here: one that is direct, or one that it has claimed.
+STARTABLE = {DIRECT: Status.QUEUED, QUEUED: Status.DEQUEUED}
 
 # The terminal event of each terminal status, and back.
 ENDINGS: dict[str, Status] = {

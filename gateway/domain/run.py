@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.domain.lifecycle import TERMINAL, Status
+from gateway.domain.lifecycle import QUEUED, TERMINAL, Status
+from gateway.domain.retry import Policy
 
 
 class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -20,6 +21,14 @@ class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 SYSTEM = Actor("system", "gateway")
+
+
+class Dependency(msgspec.Struct, frozen=True):
+    """Another run that has to end before this one is queued: `completed`, `failed`, or just `finished`."""
+
+    run_id: str
+    agent_id: str
+    condition: str = "completed"
 
 
 class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -45,11 +54,28 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     lineage_depth: int = 0
     batch_id: str | None = None
     scheduled_ms: int | None = None
-    start_timeout_ms: int = 600_000
+    start_timeout_ms: int | None = 600_000
     timeout_ms: int | None = None
     heartbeat_ms: int | None = None
     file_ids: tuple[str, ...] = ()
     extensions: dict[str, Any] = {}
+    agent_version: int = 0
+    queue: str = "default"
+    priority: int = 0
+    concurrency_key: str | None = None
+    max_concurrent: int | None = None
+    policy: Policy = Policy()
+    overrides: dict[str, Any] = {}
+    lease_ms: int = 30_000
+    depends_on: tuple[Dependency, ...] = ()
+    preset: str | None = None
+    trace_id: str | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether a worker has to claim the run before it can be written."""
+        return self.mode == QUEUED
 
 
 class Question(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -67,13 +93,35 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
 class RunState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What changes of a run through its events; times in Unix ms.
 
+    `leased`: a worker has claimed the run, and its lease has not been lost or given back.
+    `held`: somebody is writing it: a direct run that was started, or a claimed one.
     `paused_for_ms` is how long the present attempt stood still, the present pause not included.
+    `supersedes_from` is the seq from which on the next start does again what was done.
+    `continues`: the present attempt was interrupted at a question, and the next start goes on after it.
+    `next_attempt` is the one that a failed attempt is followed by once the run is queued again.
+    `failures` and `unstarted` count attempts that failed, and claims in a row that never started one.
+    `checkpoint_seq` is the checkpoint that a restart named.
     """
 
     status: Status
     attempt: int = 1
     held: bool = False
+    leased: bool = False
+    worker: str | None = None
     scheduled_ms: int | None = None
+    queued_ms: int | None = None
+    claimed_ms: int | None = None
+    claim_took_ms: int | None = None
+    next_retry_ms: int | None = None
+    next_attempt: int | None = None
+    failures: int = 0
+    unstarted: int = 0
+    continues: bool = False
+    dependencies_met: bool = False
+    checkpoint_seq: int | None = None
+    preset: str | None = None
+    debug_mode: bool = False
+    key_reset: bool = False
     expires_ms: int | None = None
     started_ms: int | None = None
     attempt_started_ms: int | None = None
@@ -107,7 +155,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A run as the store holds it.
 
     `rev` counts state changes, not events. `marks` name the seq of events that later decisions need:
-    `attempt`, `input`, `cancel`, `pause`, `answered:<request_id>`, `closed:<request_id>`.
+    `origin`, `attempt`, `checkpoint`, `input`, `cancel`, `pause`, `answered:<request_id>`, `closed:<request_id>`.
+    `output_ms` is when the present attempt first said something, 0 when it did not.
     """
 
     spec: RunSpec
@@ -118,6 +167,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     first_seq: int
     updated_ms: int
     beat_ms: int = 0
+    output_ms: int = 0
     log_expired: bool = False
     marks: dict[str, int] = {}
     totals: Totals = Totals()
@@ -131,3 +181,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     def status(self) -> Status:
         """Where the run stands."""
         return self.state.status
+
+    @property
+    def checkpoint_seq(self) -> int | None:
+        """The seq of the checkpoint that the next attempt goes on from, None to begin at the beginning."""
+        latest = self.marks.get("checkpoint", 0)
+        return latest if latest > self.marks.get("origin", 0) else self.state.checkpoint_seq

@@ -8,12 +8,20 @@ from typing import Any
 import msgspec
 
 from gateway.domain import decisions, questions
+from gateway.domain.agents import check_preset
 from gateway.domain.draft import Draft
+from gateway.domain.events import peek_type
+from gateway.domain.lifecycle import Action
 from gateway.domain.run import Run
-from gateway.errors import InvalidBody, TooLarge
+from gateway.errors import InvalidBody, NotFound, TooLarge
 from gateway.service.actors import Caller, require_run
+from gateway.service.agents import Agents
 from gateway.service.journal import Journal, Outcome
 from gateway.service.runs import check_schedule
+from gateway.store.indexes import IndexStore
+from gateway.store.keys import digest
+from gateway.store.log import LogName, LogReader
+from gateway.store.runs import RunStore
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -26,8 +34,23 @@ class Answered(msgspec.Struct, frozen=True):
 class Control:
     """Actions on a run; each answers with the run after it, and a repeat as the first time."""
 
-    def __init__(self, journal: Journal, *, cancel_grace_ms: int, idempotency_ms: int, input_bytes: int) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        runs: RunStore,
+        logs: LogReader,
+        indexes: IndexStore,
+        agents: Agents,
+        *,
+        cancel_grace_ms: int,
+        idempotency_ms: int,
+        input_bytes: int,
+    ) -> None:
         self._journal = journal
+        self._runs = runs
+        self._logs = logs
+        self._indexes = indexes
+        self._agents = agents
         self._cancel_grace_ms = cancel_grace_ms
         self._idempotency_ms = idempotency_ms
         self._input_bytes = input_bytes
@@ -60,13 +83,74 @@ class Control:
 
         return await self._act(caller, run_id, "resume", {"reason": reason}, decide)
 
-    async def restart(self, caller: Caller, run_id: str, *, reason: str | None) -> Run:
-        """Queue the same run again as its next attempt."""
+    async def restart(
+        self,
+        caller: Caller,
+        run_id: str,
+        *,
+        reason: str | None,
+        action: Action = Action.RESTART,
+        preset: str | None = None,
+        from_checkpoint: bool | int = False,
+    ) -> Run:
+        """Queue the same run again as its next attempt, or from the dead letters as its first.
+
+        Args:
+            from_checkpoint: True for the last one, or the seq of one; False to begin at the beginning.
+
+        Raises:
+            InvalidBody: there is no such checkpoint, or the agent has no such preset.
+        """
+        run = require_run(caller.grant, await self._runs.load(run_id, caller.tenant))
+        check_preset(await self._agents.find(caller.tenant, run.spec.agent_id), preset)
+        if from_checkpoint is not False and from_checkpoint is not True:
+            await self._require_checkpoint(run_id, from_checkpoint)
 
         def decide(run: Run, draft: Draft) -> None:
-            decisions.restart(run, draft, caller.actor, reason)
+            if from_checkpoint is True:
+                checkpoint_seq = run.checkpoint_seq
+                if checkpoint_seq is None:
+                    raise InvalidBody("from_checkpoint: the run has no checkpoint.", path="$.from_checkpoint")
+            else:
+                checkpoint_seq = from_checkpoint or None
+            decisions.restart(
+                run, draft, caller.actor, reason, action=action, checkpoint_seq=checkpoint_seq, preset=preset
+            )
 
-        return await self._act(caller, run_id, "restart", {"reason": reason}, decide)
+        body = {"reason": reason, "preset": preset, "from_checkpoint": from_checkpoint}
+        return await self._act(caller, run_id, str(action), body, decide)
+
+    async def _require_checkpoint(self, run_id: str, seq: int) -> None:
+        _head, entries = await self._logs.read(LogName.of_run(run_id), seq, entries=1, payload_bytes=1)
+        if not entries or entries[0].seq != seq or peek_type(entries[0].line) != "checkpoint.created":
+            raise InvalidBody(f"from_checkpoint: event {seq} is no checkpoint of this run.", path="$.from_checkpoint")
+
+    async def set_debug_mode(self, caller: Caller, run_id: str, enabled: bool) -> Run:
+        """Note whether the run is looked at closely; its worker learns of it with its next claim."""
+
+        def decide(_run: Run, draft: Draft) -> None:
+            decisions.set_debug_mode(draft, caller.actor, enabled)
+
+        return await self._act(caller, run_id, "debug", {"enabled": enabled}, decide)
+
+    async def reset_idempotency_key(self, caller: Caller, run_id: str) -> Run:
+        """Free the key under which the run was created: used again, it makes another run.
+
+        Raises:
+            NotFound: the run was created without one.
+        """
+
+        def decide(run: Run, draft: Draft) -> None:
+            if run.spec.idempotency_key is None:
+                raise NotFound("The run was created without an idempotency key.", run_id=run_id)
+            decisions.reset_idempotency_key(draft, caller.actor)
+
+        run = await self._act(caller, run_id, "reset-key", {}, decide)
+        # After the note of it, so that a repeat finishes what a crash left.
+        for action in ("create", "retry", "replay"):
+            digest_ = digest(action, run.spec.idempotency_key or "")
+            await self._indexes.forget_key(caller.tenant, digest_, run_id)
+        return run
 
     async def reschedule(self, caller: Caller, run_id: str, *, scheduled_ms: int) -> Run:
         """Move the start of a run that has not started."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -17,10 +18,10 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway import telemetry
-from gateway.domain.appends import FAST_STATUSES
+from gateway.domain.appends import FAST_STATUSES, OUTPUT_TYPES
 from gateway.domain.catalogue import UsageRecorded
-from gateway.domain.decisions import next_look_ms
 from gateway.domain.draft import Draft
+from gateway.domain.due import next_look_ms, waits_for_others
 from gateway.domain.events import NewEvent, encode_rest, format_time
 from gateway.domain.fold import measure_usage
 from gateway.domain.lifecycle import LIVE
@@ -28,6 +29,7 @@ from gateway.domain.run import Run, RunSpec
 from gateway.errors import Contended, GatewayError, IllegalTransition, StoreUnavailable
 from gateway.store.clock import StoreClock
 from gateway.store.indexes import IndexStore
+from gateway.store.queue import QueueStore
 from gateway.store.runs import (
     TOTALS,
     Appended,
@@ -46,6 +48,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TRIES = 50
+ARMED_LATE_MS = 5_000
+"""A new run's first look when its creator dies before it can have it looked at."""
 
 
 class Retention(msgspec.Struct, frozen=True):
@@ -67,9 +71,16 @@ class Journal:
     """The way from a decision to a changed run."""
 
     def __init__(
-        self, runs: RunStore, indexes: IndexStore, timers: TimerStore, clock: StoreClock, retention: Retention
+        self,
+        runs: RunStore,
+        indexes: IndexStore,
+        timers: TimerStore,
+        queues: QueueStore,
+        clock: StoreClock,
+        retention: Retention,
     ) -> None:
         self._runs = runs
+        self._queues = queues
         self._indexes = indexes
         self._timers = timers
         self._retention = retention
@@ -96,14 +107,21 @@ class Journal:
             marks={},
         )
         await self._arm(None, new)
+        if waits_for_others(new):
+            await self._timers.arm(spec.id, draft.at_ms + ARMED_LATE_MS)
+        if spec.is_queued:
+            await self._queues.register(spec.tenant, spec.queue)
         write = self._write(new, draft, Guard(tenant=spec.tenant), Dedupe())
-        write = replace(write, changes=record_changes(spec, draft.state))
+        write = replace(write, changes=record_changes(spec, draft.state, new=True))
         try:
             appended = await self._put(spec.id, write)
         except RunExists:
             run = await self._runs.load(spec.id, spec.tenant)
         else:
             run = _after(new, draft, appended)
+        if waits_for_others(run):
+            # They may have ended before anybody could know that this run waits for them.
+            await self._timers.arm(spec.id, draft.at_ms)
         await self._apply(run, change_id)
         return run
 
@@ -135,11 +153,11 @@ class Journal:
             run = await self._runs.load(run_id, tenant)
             admit(run)
             # Never before the last event: another process's clock may be a little ahead of this one's.
-            draft = Draft.of(run, max(self.clock.now_ms(), run.updated_ms))
+            draft = Draft.of(run, max(self.clock.now_ms(), run.updated_ms), jitter=random.random())
             try:
                 result = decide(run, draft)
             except GatewayError:
-                repeated = await self._find_repeat(run, dedupe, guard)
+                repeated = await self._find_repeat(run, dedupe, guard, by_holder=by_holder)
                 if repeated is not None:
                     return Outcome(run, repeated)
                 raise
@@ -173,7 +191,8 @@ class Journal:
         guard = replace(guard, statuses=frozenset({run.status}), rev=run.rev)
         write = self._write(run, draft, guard, dedupe, own_index=own_index, by_holder=by_holder)
         try:
-            appended = await self._put(run.id, replace(write, changes=record_changes(None, draft.state)))
+            changes = record_changes(run.spec, draft.state, lease=draft.lease)
+            appended = await self._put(run.id, replace(write, changes=changes, forget_writers=draft.forget_writers))
         except StoreUnavailable:
             # Perhaps it was written: the note stays, and the reconciler looks.
             raise
@@ -209,7 +228,9 @@ class Journal:
             at_ms=now_ms,
             dedupe=dedupe,
             increments=_increments(events),
+            marks=_plain_marks(events),
             by_holder=True,
+            is_output=_says_something(events),
         )
         return await self._put(run_id, write)
 
@@ -238,8 +259,18 @@ class Journal:
         return appended
 
     async def reindex(self, run: Run, change_id: str, *, gone: bool = False) -> None:
-        """Bring the status indexes and the feed to what the record says."""
+        """Bring queue, dependents, status indexes and feed to what the record says."""
+        if not gone:
+            await self._follow_up(run)
         await self._indexes.apply(run, change_id, feed_event=_feed_event(run, gone=gone), gone=gone)
+
+    async def _follow_up(self, run: Run) -> None:
+        if run.spec.is_queued:
+            await self._queues.sync(run)
+        if run.state.terminal:
+            now_ms = self.clock.now_ms()
+            for dependent in await self._indexes.dependents(run.spec.tenant, run.id):
+                await self._timers.arm(dependent, now_ms)
 
     async def forget(self, tenant: str, run_id: str, change_id: str) -> None:
         """Take a run that does not exist out of the indexes, and tell the feed."""
@@ -273,16 +304,24 @@ class Journal:
             marks=dict(draft.marks),
             by_holder=by_holder,
             own_index=own_index,
+            is_output=_says_something(draft.events),
         )
 
-    async def _find_repeat(self, run: Run, dedupe: Dedupe, guard: Guard | None) -> Appended | None:
-        """Return the first answer to a change that comes again; None when it did not come before."""
-        if not dedupe.writer and not dedupe.idempotency:
+    async def _find_repeat(
+        self, run: Run, dedupe: Dedupe, guard: Guard | None, *, by_holder: bool = False
+    ) -> Appended | None:
+        """Return the first answer to a change that comes again; None when it did not come before.
+
+        Raises:
+            Fenced: it comes from a holder who holds the run no more; that says more than what it was refused for.
+        """
+        if not dedupe.writer and not dedupe.idempotency and not (by_holder and run.spec.is_queued):
             return None
-        attempt = guard.attempt if guard else None
-        probe = Guard(tenant=run.spec.tenant, statuses=frozenset(), attempt=attempt)
+        guard = guard or Guard(tenant=run.spec.tenant)
+        probe = replace(guard, statuses=frozenset(), rev=None, expected_seq=None)
+        write = Write(guard=probe, events=(), at_ms=self.clock.now_ms(), dedupe=dedupe, by_holder=by_holder)
         try:
-            return await self._put(run.id, Write(guard=probe, events=(), at_ms=self.clock.now_ms(), dedupe=dedupe))
+            return await self._put(run.id, write)
         except IllegalTransition:
             return None
 
@@ -308,7 +347,8 @@ class Journal:
 
 
 def _moves(run: Run, draft: Draft) -> bool:
-    return run.status != draft.status or bool(run.state.open) != bool(draft.state.open)
+    before, after = run.state, draft.state
+    return (before.status, before.leased, bool(before.open)) != (after.status, after.leased, bool(after.open))
 
 
 def _after(run: Run, draft: Draft, appended: Appended | None) -> Run:
@@ -324,6 +364,16 @@ def _after(run: Run, draft: Draft, appended: Appended | None) -> Run:
         log_expired=False,
         marks={**run.marks, **{mark: first + index for mark, index in draft.marks}},
     )
+
+
+def _says_something(events: Sequence[NewEvent]) -> bool:
+    return any(event.type in OUTPUT_TYPES for event in events)
+
+
+def _plain_marks(events: Sequence[NewEvent]) -> dict[str, int]:
+    """Return the marks of events that change no state: where a later attempt goes on from."""
+    found = [index for index, event in enumerate(events) if event.type == "checkpoint.created"]
+    return {"checkpoint": found[-1]} if found else {}
 
 
 def _increments(events: Sequence[NewEvent]) -> dict[str, int]:

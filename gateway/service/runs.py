@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -11,11 +13,14 @@ from ulid import ULID
 
 from gateway.domain import access, decisions
 from gateway.domain.access import Grant
-from gateway.domain.lifecycle import Action, require
-from gateway.domain.run import Run, RunSpec
+from gateway.domain.agents import Agent, Overrides, apply_policy, check_preset
+from gateway.domain.due import Verdict, judge
+from gateway.domain.lifecycle import MODES, Action, Status, require
+from gateway.domain.run import Dependency, Run, RunSpec
 from gateway.errors import InvalidBody, LogExpired, NotFound, TooLarge, UnsupportedMode
 from gateway.hub.hub import Hub
 from gateway.service.actors import Caller, require_run
+from gateway.service.agents import Agents
 from gateway.service.journal import Journal
 from gateway.service.shelf import Shelf
 from gateway.store.indexes import IndexStore
@@ -44,6 +49,21 @@ def check_schedule(scheduled_ms: int, now_ms: int) -> None:
         raise InvalidBody(f"scheduled_at is more than {days} days away.", path="$.scheduled_at")
 
 
+class Need(msgspec.Struct, frozen=True):
+    """A run that a new one depends on, and how it has to end: `completed`, `failed`, or just `finished`."""
+
+    run_id: str
+    condition: str = "completed"
+
+
+class NeedStatus(msgspec.Struct, frozen=True):
+    """A run that another depends on, how it stands (None when it is gone), and what that says of the other."""
+
+    dependency: Dependency
+    status: Status | None
+    verdict: Verdict
+
+
 class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller may say of a run it creates; times in ms."""
 
@@ -59,10 +79,15 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     batch_id: str | None = None
     scheduled_ms: int | None = None
     delay_ms: int | None = None
-    timeout_ms: int | None = None
     heartbeat_ms: int | None = None
     file_ids: tuple[str, ...] = ()
     extensions: dict[str, Any] = {}
+    priority: int = 0
+    concurrency_key: str | None = None
+    overrides: Overrides = Overrides()
+    depends_on: tuple[Need, ...] = ()
+    preset: str | None = None
+    trace_id: str | None = None
 
 
 class RunLimits(msgspec.Struct, frozen=True):
@@ -71,6 +96,7 @@ class RunLimits(msgspec.Struct, frozen=True):
     payload_bytes: int
     metadata_bytes: int
     start_timeout_ms: int
+    lease_ms: int
     idempotency_ms: int
 
 
@@ -78,9 +104,17 @@ class Runs:
     """Runs of all tenants, as callers may see them."""
 
     def __init__(
-        self, journal: Journal, runs: RunStore, indexes: IndexStore, hub: Hub, shelf: Shelf, limits: RunLimits
+        self,
+        journal: Journal,
+        runs: RunStore,
+        indexes: IndexStore,
+        agents: Agents,
+        hub: Hub,
+        shelf: Shelf,
+        limits: RunLimits,
     ) -> None:
         self._journal = journal
+        self._agents = agents
         self._runs = runs
         self._indexes = indexes
         self._hub = hub
@@ -91,24 +125,44 @@ class Runs:
         """Create a run, or return the one that the caller's idempotency key made before.
 
         Raises:
-            UnsupportedMode: only direct runs can be created.
+            UnsupportedMode: there is no such mode.
+            InvalidBody: what is asked for contradicts itself, or names a preset that the agent does not have, or a
+                file that the caller does not.
             TooLarge: input or metadata are over their bounds.
-            NotFound: the parent is no run of this caller.
-            InvalidBody: an input file is none of this caller's.
+            NotFound: the parent, or a run that this one depends on, is no run of this caller.
         """
         access.require_creation(caller.grant, new.agent_id, new.thread_id)
-        if new.mode != "direct":
-            raise UnsupportedMode("Only runs of mode 'direct' can be created.", allowed=["direct"])
+        if new.mode not in MODES:
+            raise UnsupportedMode(f"mode: expected direct or queued, got {new.mode[:64]!r}.", allowed=list(MODES))
         self._check_sizes(new)
         asked = msgspec.to_builtins(new)
         made = await self._made_before(caller, "create", asked)
         if made is not None:
             return made
         await self._shelf.require(caller.grant, new.file_ids)
+        agent = await self._agents.find(caller.tenant, new.agent_id)
+        check_preset(agent, new.preset)
         parent = None
         if new.parent_run_id is not None:
             parent = await self.get(caller.grant, new.parent_run_id)
-        return await self._create(self._spec(caller, new, parent), caller, "create", asked)
+        needs = await self._needs(caller.grant, new.depends_on)
+        spec = self._spec(caller, new, parent, needs)
+        return await self._create(self._under_policy(spec, agent, new.overrides), caller, "create", asked)
+
+    async def _needs(self, grant: Grant, needs: Sequence[Need]) -> tuple[Dependency, ...]:
+        found = []
+        for index, need in enumerate(needs):
+            try:
+                run = await self.get(grant, need.run_id)
+            except NotFound as error:
+                error.facts["path"] = f"$.depends_on[{index}].run_id"
+                raise
+            found.append(Dependency(run.id, run.spec.agent_id, need.condition))
+        return tuple(found)
+
+    def _under_policy(self, spec: RunSpec, agent: Agent, overrides: Overrides) -> RunSpec:
+        limits = self._limits
+        return apply_policy(spec, agent, overrides, start_timeout_ms=limits.start_timeout_ms, lease_ms=limits.lease_ms)
 
     def _check_sizes(self, new: NewRun) -> None:
         for name, value, most in (
@@ -124,7 +178,7 @@ class Runs:
         if new.scheduled_ms is not None:
             check_schedule(new.scheduled_ms, self._journal.clock.now_ms())
 
-    def _spec(self, caller: Caller, new: NewRun, parent: Run | None) -> RunSpec:
+    def _spec(self, caller: Caller, new: NewRun, parent: Run | None, needs: tuple[Dependency, ...]) -> RunSpec:
         now_ms = self._journal.clock.now_ms()
         run_id = str(ULID.from_timestamp(now_ms / 1000))
         scheduled_ms = new.scheduled_ms if new.delay_ms is None else now_ms + new.delay_ms
@@ -147,11 +201,15 @@ class Runs:
             lineage_depth=0 if parent is None else parent.spec.lineage_depth + 1,
             batch_id=new.batch_id,
             scheduled_ms=scheduled_ms if scheduled_ms is not None and scheduled_ms > now_ms else None,
-            start_timeout_ms=self._limits.start_timeout_ms,
-            timeout_ms=new.timeout_ms,
             heartbeat_ms=new.heartbeat_ms,
             file_ids=new.file_ids,
             extensions=new.extensions,
+            priority=new.priority,
+            concurrency_key=new.concurrency_key,
+            depends_on=needs,
+            preset=new.preset,
+            trace_id=new.trace_id or secrets.token_hex(16),
+            idempotency_key=caller.idempotency_key,
         )
 
     async def copy(self, caller: Caller, source_id: str, action: Action) -> Run:
@@ -178,7 +236,14 @@ class Runs:
             root_run_id=source.spec.root_run_id or source.id,
             lineage_depth=source.spec.lineage_depth + 1,
             scheduled_ms=None,
+            depends_on=(),
+            preset=source.state.preset,
+            trace_id=secrets.token_hex(16),
+            idempotency_key=caller.idempotency_key,
         )
+        agent = await self._agents.find(caller.tenant, spec.agent_id)
+        overrides = msgspec.convert(spec.overrides, Overrides)
+        spec = self._under_policy(spec, agent, overrides)
         return await self._create(spec, caller, str(action), {"source": source.id})
 
     async def _made_before(self, caller: Caller, action: str, body: object) -> Run | None:
@@ -216,6 +281,17 @@ class Runs:
             NotFound: there is none, or none for this caller.
         """
         return require_run(grant, await self._runs.load(run_id, grant.tenant))
+
+    async def dependencies(self, run: Run) -> list[NeedStatus]:
+        """Return how far the runs are that this one was created to wait for."""
+        needs = run.spec.depends_on
+        found = await self._runs.load_many([need.run_id for need in needs])
+        return [
+            NeedStatus(need, None, Verdict.UNSATISFIABLE)
+            if needed is None
+            else NeedStatus(need, needed.status, judge(need, needed.status))
+            for need, needed in zip(needs, found, strict=True)
+        ]
 
     async def wait(self, grant: Grant, run_id: str, *, timeout_s: float, waiting_counts: bool) -> Run:
         """Return the run once it has ended (or waits for input, where that counts), or when the time is up."""

@@ -8,8 +8,9 @@ import logging
 from ulid import ULID
 
 from gateway import telemetry
-from gateway.domain import decisions
+from gateway.domain import due
 from gateway.domain.draft import Draft
+from gateway.domain.due import Verdict
 from gateway.domain.run import Run
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.service.journal import Journal
@@ -63,9 +64,17 @@ class Timers:
                 self._listening_since_ms = None
             await asyncio.sleep(pause_s)
 
-    def _fall_due(self, run: Run, draft: Draft) -> None:
+    def _fall_due(self, run: Run, draft: Draft, dependencies: Verdict) -> None:
         since_ms = draft.at_ms if self._listening_since_ms is None else self._listening_since_ms
-        decisions.fall_due(run, draft, listening_since_ms=since_ms)
+        due.fall_due(run, draft, listening_since_ms=since_ms, dependencies=dependencies)
+
+    async def _judge(self, run: Run) -> Verdict:
+        """Return what the runs that this one waits for say; one that is gone cannot satisfy it any more."""
+        if not due.waits_for_others(run):
+            return Verdict.MET
+        needed = await self._store.load_many([need.run_id for need in run.spec.depends_on])
+        pairs = zip(run.spec.depends_on, needed, strict=True)
+        return due.judge_all(Verdict.UNSATISFIABLE if n is None else due.judge(need, n.status) for need, n in pairs)
 
     async def _look(self, taken: Taken, run_id: str) -> None:
         try:
@@ -96,11 +105,14 @@ class Timers:
         run_id = run.id
         now_ms = self._journal.clock.now_ms()
         due_ms = self._journal.next_look_ms(run)
-        if due_ms is None or due_ms > now_ms:
+        if not due.waits_for_others(run) and (due_ms is None or due_ms > now_ms):
             return due_ms
         telemetry.TIMERS_FIRED.labels(str(run.status)).inc()
         if not run.state.terminal:
-            outcome = await self._journal.change(run_id, run.spec.tenant, self._fall_due)
+            dependencies = await self._judge(run)
+            outcome = await self._journal.change(
+                run_id, run.spec.tenant, lambda run, draft: self._fall_due(run, draft, dependencies)
+            )
             due_ms = self._journal.next_look_ms(outcome.run)
             # Due, and yet nothing done: its writer may have been silent because nobody could hear it.
             return due_ms if outcome.appended or due_ms is None else max(due_ms, now_ms + LOOK_AGAIN_MS)
@@ -115,16 +127,18 @@ class Timers:
         while True:
             await asyncio.sleep(RECONCILE_S)
             try:
+                before_ms = self._journal.clock.now_ms() - STUCK_MS
                 for tenant in await self._indexes.tenants():
-                    await self._finish_changes(tenant)
+                    await self.finish_changes(tenant, before_ms=before_ms)
             except StoreUnavailable:
                 pass
             except Exception:
                 logger.exception("reconciling")
 
-    async def _finish_changes(self, tenant: str) -> None:
+    async def finish_changes(self, tenant: str, *, before_ms: int) -> None:
+        """Bring queues and indexes to what the records of changes say that were begun before, and never finished."""
         now_ms = self._journal.clock.now_ms()
-        for note in await self._indexes.stuck_changes(tenant, now_ms - STUCK_MS):
+        for note in await self._indexes.stuck_changes(tenant, before_ms):
             run = await self._store.load_any(note.run_id)
             if run is not None:
                 await self._journal.reindex(run, note.change_id)

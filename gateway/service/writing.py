@@ -177,14 +177,19 @@ def _asked_before(events: Sequence[NewEvent], request_ids: Sequence[str]) -> lis
     ]
 
 
-def _written(appended: Appended, request_ids: list[str], count: int) -> Written:
+def pending_of(appended: Appended) -> list[Pending]:
+    """Return what the holder of a run has not seen, as the door told it."""
     seqs = (("cancel", appended.cancel_seq), ("pause", appended.pause_seq), ("input", appended.input_seq))
+    return [Pending(kind, seq) for kind, seq in seqs if seq]
+
+
+def _written(appended: Appended, request_ids: list[str], count: int) -> Written:
     return Written(
         first_seq=appended.first_seq if count else 0,
         last_seq=appended.last_seq,
         status=str(appended.status),
         attempt=appended.attempt,
-        pending=[Pending(kind, seq) for kind, seq in seqs if seq],
+        pending=pending_of(appended),
         duplicate=appended.duplicate,
         request_ids=request_ids,
     )

@@ -14,7 +14,7 @@ from gateway.store import keys
 from gateway.store.link import Argument, Link
 from gateway.store.log import new_tags
 from gateway.store.runs import Dedupe
-from gateway.store.scripts import READ_INDEXES, REINDEX, RESERVE, Word
+from gateway.store.scripts import FORGET_KEY, READ_INDEXES, REINDEX, RESERVE, Word
 
 MOVING = 1_000
 """Runs in change that a list reads; where there are more, it reads the index of all runs instead."""
@@ -111,6 +111,7 @@ class IndexStore:
         tenant = spec.tenant
         values = [("agent", spec.agent_id), ("thread", spec.thread_id), ("trigger", spec.trigger)]
         values += [(name, value) for name in _LINKS if (value := getattr(spec, name)) is not None]
+        values += [("depends_on", need.run_id) for need in spec.depends_on]
         values += [("tag", f"{key}:{value}") for key, value in spec.tags.items()]
         return [keys.all_runs(tenant), *(keys.index(tenant, name, value) for name, value in values)]
 
@@ -188,6 +189,11 @@ class IndexStore:
         known: bytes | None = await self._writes.call("SET", key, value, "NX", "GET", "PX", lifetime_ms)
         return value if known is None else known
 
+    async def forget_key(self, tenant: str, digest: str, run_id: str) -> None:
+        """Free the idempotency digest under which a run was created, if it still stands for that run."""
+        key = keys.tenant_idempotency(tenant, digest)
+        await FORGET_KEY.call(self._writes, [key], [run_id])
+
     async def settled(self, tenant: str, digest: str) -> bytes | None:
         """Return what is kept under an idempotency digest."""
         known: bytes | None = await self._reads.call("GET", keys.tenant_idempotency(tenant, digest))
@@ -237,6 +243,11 @@ class IndexStore:
     async def tenants(self) -> list[str]:
         """Return every tenant that ever created a run or a file."""
         return [t.decode() for t in await self._reads.call("SMEMBERS", keys.TENANTS)]
+
+    async def dependents(self, tenant: str, run_id: str) -> list[str]:
+        """Return the runs that were created to wait for this one."""
+        reply = await self._reads.call("ZRANGE", keys.index(tenant, "depends_on", run_id), 0, -1)
+        return [member.decode() for member in reply]
 
     async def stuck_changes(self, tenant: str, before_ms: int) -> list[Note]:
         """Return changes begun before `before_ms` that were never applied, oldest first; at most 100."""

@@ -1,6 +1,7 @@
 """Every key of the store: its name, its hash tag, its lifetime.
 
-Three families of hash tags keep what one script touches in one cluster slot: the run, its tenant, a timer partition.
+Families of hash tags keep what one script touches in one cluster slot: the run, its tenant, a queue of the tenant, a
+timer partition.
 
     key                                  lifetime
     gw:{<run>}:run :log :writers         until the run is purged or its retention ends (timers)
@@ -15,6 +16,8 @@ Three families of hash tags keep what one script touches in one cluster slot: th
     gw:{t:<tenant>}:swept                an hour after the search for forgotten bytes of files
     gw:{t:<tenant>}:clock                for ever, one a tenant
     gw:{t:<tenant>}:feed :feedlog        for ever, trimmed to `feed_entries`
+    gw:{t:<tenant>}:queues :agents :agentversions   for ever, an entry a queue, an agent, a version of an agent
+    gw:{q:<tenant>:<queue>}:…            an entry leaves with its run; `used` and `limits` hold one for each agent
     gw:{timers:<nn>}                     for ever, an entry leaves when nothing is due any more
     gw:{access}:keys :secret :tenants    for ever
 """
@@ -141,6 +144,35 @@ def feed_log(tenant: str) -> str:
 def feed_channel(tenant: str) -> str:
     """Pub/sub channel of the tenant's feed."""
     return _tenant(tenant, "feed:ev")
+
+
+def queues(tenant: str) -> str:
+    """SET: every queue of the tenant that ever had a run."""
+    return _tenant(tenant, "queues")
+
+
+def agents(tenant: str) -> str:
+    """HASH: agent id → its present definition."""
+    return _tenant(tenant, "agents")
+
+
+def agent_versions(tenant: str) -> str:
+    """HASH: `agent_id version` → what it was then."""
+    return _tenant(tenant, "agentversions")
+
+
+QUEUE_PARTS = ("entries", "lanes", "places", "ready", "parked", "hidden", "permits", "holders", "used", "limits")
+"""The keys of a queue, as `lua/lanes.lua` takes them and says what each holds."""
+
+
+def queue(tenant: str, name: str) -> list[str]:
+    """Return the keys of a queue, in the order of `QUEUE_PARTS`."""
+    return [f"gw:{{q:{tenant}:{name}}}:{part}" for part in QUEUE_PARTS]
+
+
+def queue_channel(tenant: str, name: str) -> str:
+    """Pub/sub channel that says: this queue may have work."""
+    return f"gw:{{q:{tenant}:{name}}}:ev"
 
 
 def partition(run_id: str) -> int:

@@ -72,6 +72,8 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     marks: dict[str, int] = {}
     by_holder: bool = False
     own_index: int = 0
+    is_output: bool = False
+    forget_writers: bool = False
 
 
 class Appended(msgspec.Struct, frozen=True):
@@ -196,6 +198,8 @@ class RunStore:
             limits.notice_bytes,
             write.own_index,
             write.at_ms,
+            "1" if write.is_output else "",
+            "1" if write.forget_writers else "",
         ]
         for pairs in (write.changes, write.increments, write.marks):
             args.append(len(pairs))
@@ -204,6 +208,11 @@ class RunStore:
         for tag, rest in zip(new_tags(len(write.events)), write.events, strict=True):
             args += (tag, rest)
         return args
+
+    async def lease(self, run_id: str) -> str:
+        """Return the token of the run's present lease, empty when there is none."""
+        token = await self._reads.call("HGET", keys.record(run_id), "lease")
+        return "" if token is None else str(token.decode())
 
     async def writer_position(self, run_id: str, writer: str) -> tuple[int, int]:
         """Return the attempt and the number of the writer's last append, zeros when it made none."""
@@ -230,8 +239,14 @@ class RunStore:
             raise _refusal(word, reply, run.id)
 
 
-def record_changes(spec: RunSpec | None, state: RunState) -> dict[str, Argument]:
-    """Return the record's fields for a new state, and for the spec when the run is new."""
+def record_changes(
+    spec: RunSpec, state: RunState, *, new: bool = False, lease: str | None = None
+) -> dict[str, Argument]:
+    """Return the record's fields for a new state, and for the spec when the run is new.
+
+    Args:
+        lease: The token of a lease that the change gives.
+    """
     changes: dict[str, Argument] = {
         "state": msgspec.json.encode(state),
         "status": str(state.status),
@@ -239,8 +254,12 @@ def record_changes(spec: RunSpec | None, state: RunState) -> dict[str, Argument]
         "held": "1" if state.held else "",
         "log_expired": "",
     }
-    if spec is not None:
+    if new:
         changes |= {"spec": msgspec.json.encode(spec), "tenant": spec.tenant}
+    if lease is not None:
+        changes |= {"lease": lease, "output_ms": 0}
+    elif spec.is_queued and not state.leased:
+        changes["lease"] = ""
     return changes
 
 
@@ -255,6 +274,7 @@ def _parse(reply: list[bytes]) -> Run:
         first_seq=int(fields[b"first_seq"]),
         updated_ms=int(fields[b"updated_ms"]),
         beat_ms=int(fields.get(b"beat_ms", 0)),
+        output_ms=int(fields.get(b"output_ms", 0)),
         log_expired=fields.get(b"log_expired") == b"1",
         marks={k[2:].decode(): int(v) for k, v in fields.items() if k.startswith(b"m:")},
         totals=Totals(*(int(fields.get(b"u:" + name.encode(), 0)) for name in TOTALS)),
@@ -287,7 +307,9 @@ def _refusal(word: Word, reply: list[Any], run_id: str) -> GatewayError:
         case Word.SEQ:
             return SeqConflict(f"The log's head is {reply[0]}.", head_seq=reply[0])
         case Word.FENCED:
-            return Fenced(f"This attempt is over; the run is at attempt {reply[0]}.", attempt=reply[0])
+            if reply[1].decode() in TERMINAL:
+                return illegal(LifecycleAction.APPEND, reply[1].decode())
+            return Fenced(f"This lease or attempt is over; the run is at attempt {reply[0]}.", attempt=reply[0])
         case Word.GAP:
             return WriterGap(f"A number was skipped; the next one is {reply[0]}.", expected=reply[0])
         case Word.STALE:

@@ -36,10 +36,15 @@ class Word(StrEnum):
 
 
 class Script:
-    """One Lua file; `call` runs it on a link and returns its word and the rest of its reply."""
+    """One Lua file; `call` runs it on a link and returns its word and the rest of its reply.
 
-    def __init__(self, name: str) -> None:
-        self._source = resources.files("gateway.store").joinpath("lua", f"{name}.lua").read_bytes()
+    Args:
+        before: Files that hold what several verbs share.
+    """
+
+    def __init__(self, name: str, *before: str) -> None:
+        folder = resources.files("gateway.store").joinpath("lua")
+        self._source = b"".join(folder.joinpath(f"{part}.lua").read_bytes() for part in (*before, name))
         self._sha = hashlib.sha1(self._source, usedforsecurity=False).hexdigest()
 
     async def call(self, link: Link, keys: list[str], args: list[Argument]) -> tuple[Word, list[Any]]:
@@ -67,5 +72,10 @@ REINDEX = Script("reindex")
 READ_INDEXES = Script("read_indexes")
 TAKE_DUE = Script("take_due")
 SETTLE_TIMER = Script("settle_timer")
+SYNC_QUEUE = Script("sync_queue", "lanes")
+RESERVE_RUNS = Script("reserve_runs", "lanes")
+LIMIT_QUEUE = Script("limit_queue", "lanes")
+PUT_AGENT = Script("put_agent")
+FORGET_KEY = Script("forget_key")
 PUT_FILE = Script("put_file")
 REMOVE_FILE = Script("remove_file")

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from gateway.domain import appends, decisions, questions
-from gateway.domain.decisions import next_look_ms
 from gateway.domain.draft import Draft
+from gateway.domain.due import fall_due, next_look_ms
 from gateway.domain.events import NewEvent
 from gateway.domain.lifecycle import Action, Status
 from gateway.domain.run import Run
@@ -197,9 +197,9 @@ def test_nobody_is_silent_while_nobody_listens() -> None:
     """A gateway that was away gives a holder the whole heartbeat again."""
     run = run_after("log", heartbeat_ms=30_000)
     draft = Draft.of(run, BEGIN_MS + 10**6)
-    decisions.fall_due(run, draft, listening_since_ms=BEGIN_MS + 10**6 - 29_999)
+    fall_due(run, draft, listening_since_ms=BEGIN_MS + 10**6 - 29_999)
     assert draft.events == []
-    decisions.fall_due(run, draft, listening_since_ms=BEGIN_MS + 10**6 - 30_000)
+    fall_due(run, draft, listening_since_ms=BEGIN_MS + 10**6 - 30_000)
     assert [event.type for event in draft.events] == ["run.crashed"]
 
 

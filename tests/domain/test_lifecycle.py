@@ -13,6 +13,7 @@ BY_HOLDER = "running waiting_for_input paused cancelling"
 
 TABLE = {
     "due": "delayed",
+    "claim": "queued",
     "start": "queued dequeued",
     "append": BY_HOLDER,
     "ask": "running waiting_for_input",
@@ -22,11 +23,15 @@ TABLE = {
     "cancel": GOING,
     "finish": BY_HOLDER,
     "confirm_cancel": BY_HOLDER,
+    "fail_attempt": "dequeued running waiting_for_input",
+    "lose_lease": f"dequeued {BY_HOLDER}",
+    "release": f"dequeued {BY_HOLDER}",
     "crash": "running waiting_for_input",
     "time_out": "running waiting_for_input",
     "expire": "delayed queued",
     "retry": "failed cancelled timed_out crashed system_failed expired dead_letter",
     "replay": ENDED,
+    "dlq_replay": "dead_letter",
     "restart": f"running paused {ENDED}",
     "reschedule": "delayed queued",
     "purge": ENDED,

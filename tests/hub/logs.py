@@ -31,14 +31,14 @@ class Log:
         self.name = LogName.of_run(self.run_id)
         self.reader = LogReader(link)
         self.link = link
+        self._spec = RunSpec(
+            id=self.run_id, tenant=TENANT, agent_id="a", mode="direct", thread_id="t", created_us=1, actor=SYSTEM
+        )
         self._runs = RunStore(link, link, Limits(notice_bytes=notice_bytes))
 
     async def create(self, *texts: str) -> Log:
         """Create the run with one event, and append `texts`; return the log."""
-        spec = RunSpec(
-            id=self.run_id, tenant=TENANT, agent_id="a", mode="direct", thread_id="t", created_us=1, actor=SYSTEM
-        )
-        changes = record_changes(spec, RunState(status=Status.RUNNING, held=True))
+        changes = record_changes(self._spec, RunState(status=Status.RUNNING, held=True), new=True)
         await self._write(Guard(tenant=TENANT), changes, "created")
         if texts:
             await self.append(*texts)
@@ -58,7 +58,7 @@ class Log:
 
     async def _set_status(self, to: Status, permitted: frozenset[Status]) -> None:
         guard = Guard(tenant=TENANT, statuses=permitted)
-        await self._write(guard, record_changes(None, RunState(status=to)), str(to))
+        await self._write(guard, record_changes(self._spec, RunState(status=to)), str(to))
 
     async def _write(self, guard: Guard, changes: dict[str, Argument], *texts: str) -> int:
         now_ms = int(time.time() * 1000)

@@ -147,7 +147,7 @@ async def test_a_change_counts_a_revision_and_events_do_not(link: Link) -> None:
     await door.create()
     assert (await door.append()).rev == 1
     state = RunState(status=Status.COMPLETED, ended_ms=5)
-    ended = await door.append(changes=record_changes(None, state))
+    ended = await door.append(changes=record_changes(door.spec, state))
     assert (ended.rev, ended.status) == (2, Status.COMPLETED)
     run = await door.runs.load(door.spec.id, door.spec.tenant)
     assert (run.state, run.rev, run.head_seq) == (state, 2, 3)
@@ -207,7 +207,7 @@ async def test_a_repeat_is_answered_before_any_guard(link: Link) -> None:
     door = new_door(link)
     await door.create()
     first = await door.append(dedupe=by_writer(1), guard=door.guard(expected_seq=1))
-    await door.append(changes=record_changes(None, RunState(status=Status.COMPLETED, attempt=2)))
+    await door.append(changes=record_changes(door.spec, RunState(status=Status.COMPLETED, attempt=2)))
     again = await door.append(dedupe=by_writer(1), guard=door.guard(expected_seq=1, attempt=1))
     assert (again.first_seq, again.duplicate, again.status) == (first.first_seq, True, Status.COMPLETED)
 
@@ -217,7 +217,7 @@ async def test_writers_begin_anew_with_each_attempt(link: Link) -> None:
     door = new_door(link)
     await door.create()
     await door.append(dedupe=by_writer(1))
-    await door.append(changes=record_changes(None, RunState(status=Status.RUNNING, held=True, attempt=2)))
+    await door.append(changes=record_changes(door.spec, RunState(status=Status.RUNNING, held=True, attempt=2)))
     with pytest.raises(Fenced):
         await door.append(dedupe=by_writer(2))
     # The very first append again could be either attempt's: it has to say which.
@@ -265,7 +265,7 @@ async def test_bounds_of_writers_and_events(link: Link) -> None:
     await door.append()
     with pytest.raises(LogFull):
         await door.append()
-    ended = await door.append(line(), line(), changes=record_changes(None, RunState(status=Status.COMPLETED)))
+    ended = await door.append(line(), line(), changes=record_changes(door.spec, RunState(status=Status.COMPLETED)))
     assert ended.last_seq == 7
 
 
@@ -276,11 +276,11 @@ async def test_what_the_holder_has_not_seen_is_pending(link: Link) -> None:
     await door.append(line(), marks={"input": 0})
     assert (await door.append(by_holder=True)).input_seq == 2
     assert (await door.append(by_holder=True)).input_seq == 0
-    paused = record_changes(None, RunState(status=Status.PAUSED, held=True))
+    paused = record_changes(door.spec, RunState(status=Status.PAUSED, held=True))
     await door.append(changes=paused, marks={"pause": 0})
     reply = await door.append(by_holder=True)
     assert (reply.pause_seq, reply.cancel_seq) == (5, 0)
-    cancelling = record_changes(None, RunState(status=Status.CANCELLING, held=True))
+    cancelling = record_changes(door.spec, RunState(status=Status.CANCELLING, held=True))
     await door.append(changes=cancelling, marks={"cancel": 0})
     reply = await door.append(by_holder=True)
     assert (reply.pause_seq, reply.cancel_seq) == (0, 7)
@@ -295,7 +295,7 @@ async def test_only_an_ended_run_is_trimmed_or_removed(link: Link) -> None:
     for refused in (door.runs.trim(run, 3), door.runs.trim(run, None), door.runs.remove(run)):
         with pytest.raises(IllegalTransition):
             await refused
-    await door.append(changes=record_changes(None, RunState(status=Status.COMPLETED)))
+    await door.append(changes=record_changes(door.spec, RunState(status=Status.COMPLETED)))
     for moved in (door.runs.trim(run, 3), door.runs.remove(run)):
         with pytest.raises(RevisionMoved):
             await moved
@@ -333,7 +333,9 @@ async def test_the_door_against_a_model(link: Link, acts: list[Any]) -> None:
     for act in acts:
         if act == "restart":
             attempt, head = attempt + 1, head + 1
-            await door.append(changes=record_changes(None, RunState(status=Status.RUNNING, held=True, attempt=attempt)))
+            await door.append(
+                changes=record_changes(door.spec, RunState(status=Status.RUNNING, held=True, attempt=attempt))
+            )
         elif isinstance(act, int):
             await door.append(*[line()] * act)
             head += act

@@ -64,7 +64,7 @@ class Door:
             guard=Guard(tenant=self.spec.tenant),
             events=[line("run.created")],
             at_ms=BEGIN_MS,
-            changes=record_changes(self.spec, state),
+            changes=record_changes(self.spec, state, new=True),
         )
         return await self.runs.write(self.spec.id, write)
 

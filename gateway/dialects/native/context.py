@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ from gateway.entry.streaming import SseDoor
 from gateway.hub.hub import Hub
 from gateway.service.access import Access
 from gateway.service.actors import Caller, parse_run_id
+from gateway.service.agents import Agents
+from gateway.service.bulk import Bulk
 from gateway.service.control import Control
 from gateway.service.files import Files
 from gateway.service.folds import Folds
@@ -27,6 +30,7 @@ from gateway.service.listing import Listing
 from gateway.service.once import Once
 from gateway.service.runs import Runs
 from gateway.service.streams import Streams
+from gateway.service.work import Work
 from gateway.service.writing import Writing
 from gateway.store.clock import StoreClock
 
@@ -43,6 +47,7 @@ class Bounds(msgspec.Struct, frozen=True):
     body_bytes: int
     batch_bytes: int
     event_bytes: int
+    metadata_bytes: int
     list_page: int
     event_page: int
     wait_s: float
@@ -64,6 +69,9 @@ class Native(msgspec.Struct, frozen=True):
     files: Files
     file_door: FileDoor
     once: Once
+    work: Work
+    agents: Agents
+    bulk: Bulk
     streams: Streams
     hub: Hub
     door: SseDoor
@@ -99,3 +107,17 @@ def acting(caller: Caller, triggered_by: str | None) -> Caller:
 def to_ms(moment: datetime | None) -> int | None:
     """Return a datetime as Unix ms."""
     return None if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def duration_ms(duration_s: float | None) -> int | None:
+    """Return a duration in ms; however short, one above zero stays above zero."""
+    return None if duration_s is None else max(round(duration_s * 1000), int(duration_s > 0))
+
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_id_of(traceparent: str | None) -> str | None:
+    """Return the trace that a W3C `traceparent` header names; None where there is none that can be read."""
+    match = _TRACEPARENT.fullmatch(traceparent or "")
+    return match[1] if match and match[1].strip("0") else None

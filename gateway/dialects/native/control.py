@@ -9,9 +9,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.dialects.native.context import Native, acting, answer, answer_run, run_id_of, to_ms
-from gateway.dialects.native.wire import Act, Answer, Cancel, Reschedule
+from gateway.dialects.native.project import dependencies_body
+from gateway.dialects.native.wire import Act, Answer, Cancel, DebugMode, Reschedule, Restart
 from gateway.domain import access
+from gateway.domain.lifecycle import Action
 from gateway.domain.run import Run
+from gateway.edge import query as q
 from gateway.service.actors import Caller
 
 
@@ -30,6 +33,10 @@ class ControlRoutes:
             Route("/v1/runs/{run_id}/pause", self.pause, methods=["POST"]),
             Route("/v1/runs/{run_id}/resume", self.resume, methods=["POST"]),
             Route("/v1/runs/{run_id}/restart", self.restart, methods=["POST"]),
+            Route("/v1/runs/{run_id}/dlq-replay", self.dlq_replay, methods=["POST"]),
+            Route("/v1/runs/{run_id}/debug", self.debug, methods=["POST"]),
+            Route("/v1/runs/{run_id}/idempotency-key", self.reset_key, methods=["DELETE"]),
+            Route("/v1/runs/{run_id}/dependency-status", self.dependencies, methods=["GET"]),
             Route("/v1/runs/{run_id}/reschedule", self.reschedule, methods=["POST"]),
             Route("/v1/runs/{run_id}/input", self.answer, methods=["POST"]),
         ]
@@ -55,8 +62,45 @@ class ControlRoutes:
 
     async def restart(self, request: Request) -> Response:
         """`POST /v1/runs/{id}/restart`: the same run again, as its next attempt."""
-        control = self._native.control
-        return await self._act(request, lambda c, run_id, reason: control.restart(c, run_id, reason=reason))
+        return await self._restart(request, Action.RESTART)
+
+    async def dlq_replay(self, request: Request) -> Response:
+        """`POST /v1/runs/{id}/dlq-replay`: a run from the dead letters again, as its first attempt."""
+        return await self._restart(request, Action.DLQ_REPLAY)
+
+    async def _restart(self, request: Request, action: Action) -> Response:
+        caller = await self._native.callers.authenticate(request, access.RUNS_WRITE)
+        body = await self._native.body(request, Restart)
+        run = await self._native.control.restart(
+            acting(caller, body.triggered_by),
+            run_id_of(request),
+            reason=body.reason,
+            action=action,
+            preset=body.preset,
+            from_checkpoint=body.from_checkpoint,
+        )
+        return answer_run(run)
+
+    async def debug(self, request: Request) -> Response:
+        """`POST /v1/runs/{id}/debug`: look at a run closely, or no more."""
+        caller = await self._native.callers.authenticate(request, access.RUNS_WRITE)
+        body = await self._native.body(request, DebugMode)
+        caller = acting(caller, body.triggered_by)
+        return answer_run(await self._native.control.set_debug_mode(caller, run_id_of(request), body.debug_mode))
+
+    async def reset_key(self, request: Request) -> Response:
+        """`DELETE /v1/runs/{id}/idempotency-key`: let the key under which the run was created make another."""
+        caller = await self._native.callers.authenticate(request, access.RUNS_WRITE)
+        body = await self._native.body(request, Act)
+        caller = acting(caller, body.triggered_by)
+        return answer_run(await self._native.control.reset_idempotency_key(caller, run_id_of(request)))
+
+    async def dependencies(self, request: Request) -> Response:
+        """`GET /v1/runs/{id}/dependency-status`: what the run waits for, and how far that is."""
+        caller = await self._native.callers.authenticate(request, access.RUNS_READ)
+        q.refuse_unknown(q.parse_query(request.scope["query_string"]), ())
+        run = await self._native.runs.get(caller.grant, run_id_of(request))
+        return answer(dependencies_body(run, await self._native.runs.dependencies(run)))
 
     async def _act(self, request: Request, action: Callable[[Caller, str, str | None], Awaitable[Run]]) -> Response:
         caller = await self._native.callers.authenticate(request, access.RUNS_WRITE)

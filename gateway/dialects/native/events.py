@@ -44,7 +44,9 @@ class EventRoutes:
 
     async def append(self, request: Request) -> Response:
         """`POST /v1/runs/{id}/events`: one event, a batch, or a stream of lines."""
-        caller = await self._native.callers.authenticate(request, access.RUNS_WRITE)
+        # Whoever may claim runs may write what it has claimed.
+        scope = access.RUNS_WRITE if request.headers.get("lease") is None else access.WORK
+        caller = await self._native.callers.authenticate(request, scope)
         run_id = run_id_of(request)
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type == "application/x-ndjson":
@@ -95,6 +97,7 @@ class EventRoutes:
             position=position,
             look_up=look_up,
             attempt=attempt,
+            lease=request.headers.get("lease"),
         )
         return LineResponse(lines.answers())
 

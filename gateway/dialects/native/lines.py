@@ -42,6 +42,7 @@ class StreamedAppend:
         position: int,
         look_up: Callable[[], Awaitable[int]],
         attempt: int | None,
+        lease: str | None,
     ) -> None:
         self._native = native
         self._request = request
@@ -52,6 +53,7 @@ class StreamedAppend:
         self._position = position
         self._look_up = look_up
         self._attempt = attempt
+        self._lease = lease
         self._done = 0
 
     async def answers(self) -> AsyncGenerator[bytes, None]:
@@ -115,6 +117,7 @@ class StreamedAppend:
             number=first,
             last_number=None if first is None else first + len(events) - 1,
             attempt=self._attempt,
+            lease=self._lease,
         )
         written = await self._native.writing.append(self._caller, self._run_id, batch)
         # Only before an event that ends the run does the gateway write between, and nothing comes after that one.

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from gateway.domain.access import KeyRecord
+from gateway.domain.agents import Agent
+from gateway.domain.due import judge_all
 from gateway.domain.events import format_time
 from gateway.domain.files import FileRecord
 from gateway.domain.lifecycle import Status
+from gateway.domain.retry import Policy
 from gateway.domain.run import Question, Run
+from gateway.domain.trace import trace
 from gateway.service.listing import OpenQuestion
+from gateway.service.runs import NeedStatus
+from gateway.service.work import Claimed, lease_ends_ms
 from gateway.service.writing import Written
+from gateway.store.queue import QueueDepth
 
 
 def at(ms: int | None) -> str | None:
@@ -79,6 +87,119 @@ def run_body(run: Run) -> dict[str, Any]:
         "batch_id": spec.batch_id,
         "file_ids": spec.file_ids,
         "extensions": spec.extensions,
+        "agent_version": spec.agent_version,
+        "queue": spec.queue,
+        "priority": spec.priority,
+        "concurrency_key": spec.concurrency_key,
+        "retry": retry_body(spec.policy),
+        "dead_letter": spec.policy.dead_letter,
+        "failed_attempts": state.failures,
+        "next_retry_at": at(state.next_retry_ms),
+        "queue_expiry_s": seconds(spec.start_timeout_ms),
+        "lease_s": seconds(spec.lease_ms),
+        "lease": lease_body(run),
+        "heartbeat_at": at(run.beat_ms or None),
+        "checkpoint_seq": run.checkpoint_seq,
+        "depends_on": spec.depends_on,
+        "preset": state.preset,
+        "trace_id": spec.trace_id,
+        "idempotency_key": None if state.key_reset else spec.idempotency_key,
+        "debug_mode": state.debug_mode,
+        "execution_trace": trace(run),
+    }
+
+
+def retry_body(policy: Policy) -> dict[str, Any]:
+    """Return a retry policy."""
+    return {
+        "max_attempts": policy.max_attempts,
+        "backoff": policy.backoff,
+        "initial_delay_s": seconds(policy.initial_delay_ms),
+        "max_delay_s": seconds(policy.max_delay_ms),
+    }
+
+
+def lease_body(run: Run) -> dict[str, Any] | None:
+    """Return who holds the run and until when, without the token; None when nobody does."""
+    ends_ms = lease_ends_ms(run)
+    if ends_ms is None:
+        return None
+    state = run.state
+    return {"worker": state.worker, "claimed_at": at(state.claimed_ms), "expires_at": at(ends_ms)}
+
+
+def claim_body(claimed: Claimed) -> dict[str, Any]:
+    """Return a claimed run, its lease, and what its attempt goes on from."""
+    run = claimed.run
+    body: dict[str, Any] = {
+        "run": run_body(run),
+        "lease": {
+            "token": claimed.token,
+            "attempt": run.state.attempt,
+            "expires_at": at(lease_ends_ms(run)),
+            "lease_s": seconds(run.spec.lease_ms),
+        },
+        "continues": run.state.continues,
+        "answers": [{**event.data, "seq": event.seq} for event in claimed.answers],
+    }
+    if run.state.preset is not None:
+        body["preset"] = {"name": run.state.preset, "config": claimed.preset}
+    checkpoint = claimed.checkpoint
+    if checkpoint is not None:
+        body["checkpoint"] = {"seq": checkpoint.seq, "created_at": checkpoint.created_at, **checkpoint.data}
+    return body
+
+
+def dependencies_body(run: Run, needs: Sequence[NeedStatus]) -> dict[str, Any]:
+    """Return what a run waits for; each verdict is `met`, `waiting` or `unsatisfiable`."""
+    verdict = judge_all(need.verdict for need in needs)
+    return {
+        "run_id": run.id,
+        "status": run.status,
+        "dependencies": [
+            {
+                "run_id": need.dependency.run_id,
+                "agent_id": need.dependency.agent_id,
+                "condition": need.dependency.condition,
+                "status": need.status,
+                "verdict": need.verdict,
+            }
+            for need in needs
+        ],
+        "verdict": verdict,
+        "dependencies_satisfied": verdict == "met",
+    }
+
+
+def agent_body(agent: Agent) -> dict[str, Any]:
+    """Return a registered agent."""
+    definition = agent.definition
+    return {
+        "id": agent.id,
+        "version": agent.version,
+        "runtime": definition.runtime,
+        "queue": definition.queue,
+        "retry": retry_body(definition.policy),
+        "dead_letter": definition.policy.dead_letter,
+        "run_timeout_s": seconds(definition.run_timeout_ms),
+        "queue_expiry_s": seconds(definition.queue_expiry_ms),
+        "lease_s": seconds(definition.lease_ms),
+        "max_concurrent": definition.max_concurrent,
+        "presets": definition.presets,
+        "title": definition.title,
+        "metadata": definition.metadata,
+        "created_at": at(None if agent.created_us is None else agent.created_us // 1000),
+        "updated_at": at(None if agent.updated_us is None else agent.updated_us // 1000),
+    }
+
+
+def queue_body(depth: QueueDepth) -> dict[str, Any]:
+    """Return what a queue holds; `oldest_queued_at` is None when no run may be claimed now."""
+    return {
+        "name": depth.name,
+        "waiting": depth.waiting,
+        "held": depth.held,
+        "oldest_queued_at": at(None if depth.oldest_us is None else depth.oldest_us // 1000),
     }
 
 

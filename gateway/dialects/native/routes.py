@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
+from gateway.dialects.native.agents import AgentRoutes
+from gateway.dialects.native.bulk import BulkRoutes
 from gateway.dialects.native.context import Native
 from gateway.dialects.native.control import ControlRoutes
 from gateway.dialects.native.events import EventRoutes
@@ -13,6 +15,7 @@ from gateway.dialects.native.keys import AccessRoutes
 from gateway.dialects.native.runs import RunRoutes
 from gateway.dialects.native.socket import SocketRoutes
 from gateway.dialects.native.streams import StreamRoutes
+from gateway.dialects.native.work import WorkRoutes
 
 
 def routes(native: Native) -> list[BaseRoute]:
@@ -20,12 +23,15 @@ def routes(native: Native) -> list[BaseRoute]:
     runs = RunRoutes(native)
     streams = StreamRoutes(native, runs)
     return [
+        *BulkRoutes(native).routes(),
         *streams.routes(),
         *SocketRoutes(native).routes(),
         *EventRoutes(native, streams).routes(),
         *FileRoutes(native).routes(),
         *FoldRoutes(native).routes(),
         *AccessRoutes(native).routes(),
+        *AgentRoutes(native).routes(),
+        *WorkRoutes(native).routes(),
         *ControlRoutes(native).routes(),
         *runs.routes(),
     ]

@@ -7,11 +7,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.dialects.native.context import Native, acting, answer, answer_run, run_id_of, to_ms
+from gateway.dialects.native.context import (
+    Native,
+    acting,
+    answer,
+    answer_run,
+    duration_ms,
+    run_id_of,
+    to_ms,
+    trace_id_of,
+)
 from gateway.dialects.native.paging import PAGING, read_limit, read_place, read_position, write_cursor
 from gateway.dialects.native.project import STATUS_WORDS, inbox_item, list_body, run_body, status_of
 from gateway.dialects.native.wire import Act, CreateRun, Purge
 from gateway.domain import access
+from gateway.domain.agents import Overrides
 from gateway.domain.lifecycle import Action
 from gateway.domain.run import Run
 from gateway.edge import query as q
@@ -19,7 +29,7 @@ from gateway.edge.body import read_json
 from gateway.errors import BadRequest, InvalidBody
 from gateway.service.actors import Caller, parse_run_id
 from gateway.service.listing import Filters, RunPage
-from gateway.service.runs import NewRun
+from gateway.service.runs import Need, NewRun
 from gateway.store.indexes import Position
 
 FILTERS = (
@@ -77,11 +87,16 @@ class RunRoutes:
             parent_run_id=None if body.parent_run_id is None else parse_run_id(body.parent_run_id),
             batch_id=body.batch_id,
             scheduled_ms=to_ms(body.scheduled_at),
-            delay_ms=_ms(body.delay_s),
-            timeout_ms=_ms(body.timeout_s),
-            heartbeat_ms=_ms(body.heartbeat_s),
+            delay_ms=duration_ms(body.delay_s),
+            heartbeat_ms=duration_ms(body.heartbeat_s),
             file_ids=tuple(file_id.upper() for file_id in body.file_ids),
             extensions=body.extensions,
+            priority=body.priority,
+            concurrency_key=body.concurrency_key,
+            overrides=_overrides(body),
+            depends_on=tuple(Need(parse_run_id(need.run_id), need.condition) for need in body.depends_on),
+            preset=body.preset,
+            trace_id=trace_id_of(request.headers.get("traceparent")),
         )
         return await self._native.runs.create(acting(caller, body.triggered_by), new)
 
@@ -101,7 +116,7 @@ class RunRoutes:
         caller = await self._native.callers.authenticate(request, access.RUNS_READ)
         query = q.parse_query(request.scope["query_string"])
         q.refuse_unknown(query, (*FILTERS, *PAGING))
-        filters = _filters(query, request.path_params.get("thread_id"))
+        filters = read_filters(query, request.path_params.get("thread_id"))
         before, limit = self._paging(query)
         page = await self._native.listing.runs(caller.grant, filters, before=before, limit=limit)
         return _answer_page(page)
@@ -193,7 +208,8 @@ def _answer_page(page: RunPage) -> Response:
     return answer(list_body([run_body(run) for run in page.runs], write_cursor(page.next_before)))
 
 
-def _filters(query: q.Query, thread_id: str | None) -> Filters:
+def read_filters(query: q.Query, thread_id: str | None) -> Filters:
+    """Return which runs a query wants, those of the path's thread where it names one."""
     created_after_ms = q.read_time_ms(query, "created_after")
     created_before_ms = q.read_time_ms(query, "created_before")
     named_thread = q.read_text(query, "thread_id")
@@ -225,6 +241,16 @@ def _fits_thread(thread_id: str) -> bool:
     return 0 < len(thread_id) <= 128 and all(c.isascii() and (c.isalnum() or c in "._:@+-") for c in thread_id)
 
 
-def _ms(duration_s: float | None) -> int | None:
-    # However short, a time above zero is one.
-    return None if duration_s is None else max(round(duration_s * 1000), int(duration_s > 0))
+def _overrides(body: CreateRun) -> Overrides:
+    retry = body.retry
+    return Overrides(
+        queue=body.queue,
+        max_attempts=retry.max_attempts,
+        backoff=retry.backoff,
+        initial_delay_ms=duration_ms(retry.initial_delay_s),
+        max_delay_ms=duration_ms(retry.max_delay_s),
+        dead_letter=body.dead_letter,
+        timeout_ms=duration_ms(body.timeout_s),
+        queue_expiry_ms=duration_ms(body.queue_expiry_s),
+        lease_ms=duration_ms(body.lease_s),
+    )

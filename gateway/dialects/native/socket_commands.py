@@ -138,6 +138,8 @@ def read_command(raw: bytes, envelope: Envelope) -> Command:
 
 def scope_of(command: ActionCommand) -> str:
     """Return the scope that an action needs."""
+    if isinstance(command, AppendCommand) and command.lease is not None:
+        return access.WORK
     return access.RUNS_INPUT if isinstance(command, InputCommand) else access.RUNS_WRITE
 
 

@@ -28,6 +28,30 @@ Count = Annotated[int, Meta(ge=1, le=2**53)]
 Trigger = Literal["manual", "cron", "spawn", "workflow", "retry", "event"]
 
 
+Backoff = Literal["fixed", "linear", "exponential"]
+Delay = Annotated[float, Meta(ge=0, le=30 * 86_400)]
+Attempts = Annotated[int, Meta(ge=1, le=1_000)]
+Lease = Annotated[float, Meta(ge=0.1, le=3_600)]
+Key = Annotated[str, Meta(min_length=1, max_length=256)]
+WorkerName = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a failed attempt is tried again: how often in all, and after how long."""
+
+    max_attempts: Attempts | None = None
+    backoff: Backoff | None = None
+    initial_delay_s: Delay | None = None
+    max_delay_s: Delay | None = None
+
+
+class DependsOn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A run that has to end first, and how."""
+
+    run_id: RunId
+    condition: Literal["completed", "failed", "finished"] = "completed"
+
+
 class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /v1/runs`: durations in seconds, times RFC 3339 with an offset."""
 
@@ -48,6 +72,53 @@ class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     heartbeat_s: Annotated[float, Meta(ge=1, le=86_400)] | None = None
     file_ids: Annotated[list[FileId], Meta(max_length=RUN_FILES)] = []
     extensions: dict[str, Any] = {}
+    queue: Segment | None = None
+    priority: Annotated[int, Meta(ge=-1_000, le=1_000)] = 0
+    concurrency_key: Key | None = None
+    retry: Retry = Retry()
+    dead_letter: bool | None = None
+    queue_expiry_s: Duration | None = None
+    lease_s: Lease | None = None
+    depends_on: Annotated[list[DependsOn], Meta(max_length=64)] = []
+    preset: Name | None = None
+
+
+class PutAgent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`PUT /v1/agents/{id}`: all of an agent's definition; what is left out has its default."""
+
+    runtime: Literal["workflow", "conversational"] = "workflow"
+    queue: Segment = "default"
+    retry: Retry = Retry()
+    run_timeout_s: Duration | None = None
+    queue_expiry_s: Duration | None = None
+    lease_s: Lease | None = None
+    max_concurrent: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    dead_letter: bool = False
+    presets: Annotated[dict[Name, Any], Meta(max_length=64)] = {}
+    title: Annotated[str, Meta(max_length=300)] | None = None
+    metadata: Annotated[dict[str, Any], Meta(max_length=1_000)] = {}
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/claims`: from which queues, how many, and how long to wait for the first."""
+
+    queues: Annotated[tuple[Segment, ...], Meta(min_length=1, max_length=16)] = ("default",)
+    max: Annotated[int, Meta(ge=1, le=100)] = 1
+    wait_s: Annotated[float, Meta(ge=0, le=30)] = 0.0
+    worker: WorkerName | None = None
+
+
+class Heartbeat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /v1/runs/{id}/heartbeat`; the lease may stand in the `Lease` header instead."""
+
+    lease: Annotated[str, Meta(max_length=128)] | None = None
+    attempt: Count | None = None
+
+
+class Release(Heartbeat, frozen=True, forbid_unknown_fields=True):
+    """`POST /v1/runs/{id}/release`: why, for people."""
+
+    reason: Text | None = None
 
 
 class Act(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +132,50 @@ class Cancel(Act, frozen=True, forbid_unknown_fields=True):
     """`force` skips the grace that the run's holder has."""
 
     force: bool = False
+
+
+class Restart(Act, frozen=True, forbid_unknown_fields=True):
+    """`from_checkpoint`: `true` for the last one, or the seq of one; without it the run begins at the beginning."""
+
+    preset: Name | None = None
+    from_checkpoint: bool | Count = False
+
+
+class DebugMode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether the run is looked at closely."""
+
+    debug_mode: bool
+    triggered_by: Text | None = None
+
+
+RunIds = Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(min_length=1, max_length=1_000)]
+
+
+class BulkReplay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Runs to make new ones of."""
+
+    run_ids: RunIds
+    triggered_by: Text | None = None
+
+
+class BulkCancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Runs to cancel; `force` skips the grace that their holders have."""
+
+    run_ids: RunIds
+    reason: Text | None = None
+    triggered_by: Text | None = None
+    force: bool = False
+
+
+class BulkCancelAll(Cancel, frozen=True, forbid_unknown_fields=True):
+    """Why every run that matches the query is cancelled."""
+
+
+class BulkDlqReplay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Dead letters to queue again; without `run_ids` every one that matches the query."""
+
+    run_ids: RunIds | None = None
+    triggered_by: Text | None = None
 
 
 class Reschedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,15 +7,16 @@
 --       13 lifetime of the idempotency entry in ms, '' for none    14 '1' when the holder of the run appends
 --       15 most events in a log    16 most writers of a run    17 most bytes of a notification
 --       18 index (from 0) of the caller's own first event    19 time of the events, in Unix ms
---       20 p, then p pairs field, value to set       then i, i pairs field, increment
+--       20 '1' when an event says something to whoever watches    21 '1' to let every writer count from 1 again
+--       22 p, then p pairs field, value to set       then i, i pairs field, increment
 --       then m, m pairs field, index (from 0) of the event whose seq it takes
 --       then for each event its tag and its bytes after {"seq":N,"attempt":A,
 -- RETURNS {'OK' | 'DUPLICATE', first_seq, last_seq, status, rev, attempt, head_tag, holder_seq, cancel, pause, input}
---       | {'MISSING'} | {'EXISTS'} | {'STATUS', status} | {'REVISION', rev} | {'SEQ', head_seq} | {'FENCED', attempt}
+--       | {'MISSING'} | {'EXISTS'} | {'STATUS', status} | {'REVISION', rev} | {'SEQ', head_seq} | {'FENCED', attempt, status}
 --       | {'GAP', expected} | {'STALE', expected} | {'MISMATCH'} | {'WRITERS'} | {'FULL', head_seq}
 local record, log, writers, idem = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local r = redis.call('HMGET', record, 'tenant', 'status', 'rev', 'attempt', 'head_seq', 'head_tag', 'held', 'lease',
-  'holder_seq', 'm:cancel', 'm:pause', 'm:input', 'updated_ms')
+  'holder_seq', 'm:cancel', 'm:pause', 'm:input', 'updated_ms', 'output_ms')
 local tenant, status, rev, attempt = r[1], r[2], tonumber(r[3] or 0), tonumber(r[4] or 1)
 local head, head_tag, held, lease = tonumber(r[5] or 0), r[6] or '0', r[7], r[8]
 local permitted, writer, fingerprint = ARGV[3], ARGV[9], ARGV[12]
@@ -45,7 +46,7 @@ if writer ~= '' then
     local repeats = last == number and print == fingerprint
     if not named and at ~= attempt then
       -- Its first number again could be a repeat as well as the beginning of the new attempt: it must name one.
-      if first == 1 and repeats or first ~= 1 and not repeats then return {'FENCED', attempt} end
+      if first == 1 and repeats or first ~= 1 and not repeats then return {'FENCED', attempt, status} end
     end
     if repeats and first ~= 1 and not named or last == number and (named or attempt) == at then
       if not repeats then return {'MISMATCH'} end
@@ -73,8 +74,9 @@ if ARGV[13] ~= '' then
 end
 
 if permitted ~= 'absent' then
-  if ARGV[7] ~= '' and tonumber(ARGV[7]) ~= attempt then return {'FENCED', attempt} end
-  if ARGV[14] == '1' and lease and lease ~= '' and lease ~= ARGV[8] then return {'FENCED', attempt} end
+  if ARGV[7] ~= '' and tonumber(ARGV[7]) ~= attempt then return {'FENCED', attempt, status} end
+  -- A run that is never leased has no such field; one that is not leased now has an empty one.
+  if ARGV[14] == '1' and lease and lease ~= ARGV[8] then return {'FENCED', attempt, status} end
   -- Before the status: whoever decided on an older record has to decide anew, not to be refused.
   if ARGV[5] ~= '' and tonumber(ARGV[5]) ~= rev then return {'REVISION', rev} end
   if not string.find(permitted, ',' .. status .. ',', 1, true) then return {'STATUS', status} end
@@ -82,7 +84,7 @@ if permitted ~= 'absent' then
 end
 if ARGV[6] ~= '' and tonumber(ARGV[6]) ~= head then return {'SEQ', head} end
 
-local at = 20
+local at = 22
 local function take_pairs(apply)
   local count = tonumber(ARGV[at])
   for i = 1, count do apply(ARGV[at + 2 * i - 1], ARGV[at + 2 * i]) end
@@ -134,6 +136,10 @@ if ARGV[14] == '1' then
     changes[#changes + 1] = string.format('%.0f', head)
   end
 end
+if ARGV[20] == '1' and (r[14] or '0') == '0' then
+  changes[#changes + 1] = 'output_ms'
+  changes[#changes + 1] = now_ms
+end
 for _, mark in ipairs(marks) do
   changes[#changes + 1] = 'm:' .. mark[1]
   changes[#changes + 1] = string.format('%.0f', before + 1 + mark[2])
@@ -141,6 +147,8 @@ end
 redis.call('HSET', record, 'head_seq', string.format('%.0f', head), 'head_tag', head_tag, 'updated_ms', now_ms,
   unpack(changes))
 for field, value in pairs(increments) do redis.call('HINCRBY', record, field, value) end
+
+if ARGV[21] == '1' then redis.call('DEL', writers) end
 
 local first = count > 0 and before + 1 + tonumber(ARGV[18]) or 0
 local last = count > 0 and head or before

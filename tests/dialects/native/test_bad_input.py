@@ -53,12 +53,30 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/runs/{run_id}/reschedule": {"scheduled_at": "2027-01-01T00:00:00Z"},
     "/v1/runs/{run_id}/input": {"content": {"a": 1}, "triggered_by": "t"},
     "/v1/runs/{run_id}/purge": {"keep_record": True, "through_seq": 1},
+    "/v1/runs/{run_id}/dlq-replay": {"reason": "r", "from_checkpoint": True},
+    "/v1/runs/{run_id}/debug": {"debug_mode": True},
+    "/v1/runs/{run_id}/idempotency-key": {"reason": "r"},
+    "/v1/runs/{run_id}/heartbeat": {"lease": "x", "attempt": 1},
+    "/v1/runs/{run_id}/release": {"lease": "x", "reason": "r"},
+    "/v1/claims": {"queues": ["default"], "max": 2, "wait_s": 0, "worker": "w"},
+    "/v1/agents/{agent_id}": {"queue": "q", "retry": {"max_attempts": 2}, "presets": {"a": 1}},
+    "/v1/runs/bulk-cancel": {"run_ids": [UNKNOWN], "reason": "r", "force": True},
+    "/v1/runs/bulk-cancel-all": {"reason": "r"},
+    "/v1/runs/bulk-replay": {"run_ids": [UNKNOWN]},
+    "/v1/runs/bulk-dlq-replay": {"run_ids": [UNKNOWN], "triggered_by": "t"},
     "/v1/tickets": {"tenant": True, "scopes": ["runs:read"], "ttl_s": 5},
     "/v1/keys": {"scopes": ["runs:read"], "name": "n", "principal": {"id": "p"}, "agents": ["a"]},
 }
 
 # Their body is a file, whatever is in it.
 FILE_PATHS = {"/v1/files", "/v1/runs/{run_id}/files"}
+
+
+def method_of(path: str) -> str:
+    """Return the method by which a route is given its body."""
+    if path in ("/v1/runs/{run_id}", "/v1/runs/{run_id}/idempotency-key"):
+        return "DELETE"
+    return "PUT" if path == "/v1/agents/{agent_id}" else "POST"
 
 
 def params_of(path: str) -> dict[str, str]:
@@ -68,18 +86,23 @@ def params_of(path: str) -> dict[str, str]:
 
 def fill(path: str, run_id: str = UNKNOWN) -> str:
     """Return a path with ids in it."""
-    filled = path.replace("{run_id}", run_id).replace("{thread_id}", "t").replace("{key_id}", "key_1")
-    return filled.replace("{file_id}", UNKNOWN)
+    return (
+        path.replace("{run_id}", run_id)
+        .replace("{thread_id}", "t")
+        .replace("{key_id}", "key_1")
+        .replace("{agent_id}", "a")
+        .replace("{file_id}", UNKNOWN)
+    )
 
 
 def body_of(method: str, path: str) -> dict[str, Any] | None:
     """Return a good body for a route, None where it takes none."""
-    return BODIES[path] if method == "POST" and path not in FILE_PATHS else None
+    return BODIES[path] if method in ("POST", "PUT") and path not in FILE_PATHS else None
 
 
 def test_every_route_with_a_body_is_spoiled_here() -> None:
     """A new route must not be forgotten."""
-    taking = {path for method, path in ROUTES if method in ("POST", "DELETE")}
+    taking = {path for method, path in ROUTES if method in ("POST", "PUT", "DELETE")}
     assert taking - {"/v1/keys/{key_id}", "/v1/files/{file_id}"} - FILE_PATHS == BODIES.keys()
 
 
@@ -120,9 +143,11 @@ async def test_two_keys_that_differ_are_refused(api: RunningGateway) -> None:
 
 
 async def test_a_key_without_the_scope_is_forbidden(api: RunningGateway) -> None:
-    """On every route, with the scope that it takes; `work` alone opens none of them."""
+    """On every route, with the scope that it takes; `work` alone opens those of workers only."""
     async with open_client(api, scopes=["work"]) as client:
         for method, path in ROUTES:
+            if path.endswith(("/claims", "/heartbeat", "/release")):
+                continue
             answer = await client.request(method, fill(path), params=params_of(path), json=body_of(method, path))
             problem = refused(answer, 403, "forbidden")
             assert problem["required"] in ("runs:read", "runs:write", "runs:input", "admin"), path
@@ -134,8 +159,8 @@ async def test_an_unknown_path_or_method_is_a_problem_too(api: RunningGateway) -
         refused(await api.client.get(path), 404, "not_found")
     methods: dict[str, set[str]] = {}
     for method, path in ROUTES:
-        # For other methods `{id}:cancel` is an id, and one that no run has.
-        if not path.endswith(":cancel"):
+        # For other methods these are ids, and such that no run has.
+        if not path.endswith((":cancel", "/dlq")) and "/bulk-" not in path:
             methods.setdefault(path, set()).add(method)
     for path, known in methods.items():
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - known:
@@ -182,7 +207,7 @@ async def test_a_body_that_is_no_json_is_refused(api: RunningGateway) -> None:
     """400, on every route that takes one."""
     run = await api.run_in("running")
     for path in BODIES:
-        method = "DELETE" if path == "/v1/runs/{run_id}" else "POST"
+        method = method_of(path)
         for name, content in MALFORMED.items():
             answer = await api.client.request(method, fill(path, run["id"]), content=content, headers=JSON)
             assert answer.status_code == 400, (path, name, answer.text)
@@ -194,7 +219,7 @@ async def test_a_body_of_another_shape_is_refused(api: RunningGateway) -> None:
     """422 with the path of what is wrong, on every route that takes one."""
     run = await api.run_in("running")
     for path in BODIES:
-        method = "DELETE" if path == "/v1/runs/{run_id}" else "POST"
+        method = method_of(path)
         for name, content in MISSHAPEN.items():
             answer = await api.client.request(method, fill(path, run["id"]), content=content, headers=JSON)
             assert answer.status_code == 422, (path, name, answer.text)
@@ -250,7 +275,7 @@ async def test_a_body_that_cannot_be_taken_is_refused(api: RunningGateway) -> No
             yield b" " * 65536
 
     for path in BODIES:
-        method = "DELETE" if path == "/v1/runs/{run_id}" else "POST"
+        method = method_of(path)
         target = fill(path, run["id"])
         answer = await api.client.request(method, target, content=b"{}", headers={"content-encoding": "gzip"})
         refused(answer, 400, "bad_request")

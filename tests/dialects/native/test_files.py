@@ -16,6 +16,7 @@ from starlette.requests import Request
 from gateway.domain.access import RUNS_READ, RUNS_WRITE
 from tests.support.native import accepted, act, get_log, get_types, open_client, refused
 from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore, run_gateway, wait_until
+from tests.support.work import act_as_holder, claim_one, queue_run
 
 pytestmark = pytest.mark.anyio
 
@@ -290,6 +291,21 @@ async def test_an_output_of_an_attempt_that_is_over_is_refused(api: RunningGatew
     refused(answer, 409, "fenced")
     assert kept(api) == before
     assert await listed(api, run_id=run["id"]) == []
+
+
+async def test_an_output_of_a_claimed_run_is_its_holders(api: RunningGateway) -> None:
+    """Without its lease it is fenced and not kept; what came with it may be repeated under the next lease."""
+    run_id = await queue_run(api, "files")
+    before, path, first = kept(api), f"/v1/runs/{run_id}/files", await claim_one(api, "files")
+    for lease in ("", "another"):
+        refused(await send(api, path=path, lease=lease), 409, "fenced")
+    assert kept(api) == before
+    assert await listed(api, run_id=run_id) == []
+    sent = await stored(api, path=path, lease=first["lease"]["token"], idempotency_key="k")
+    accepted(await act_as_holder(api, first, "release"))
+    second = await claim_one(api, "files")
+    assert await stored(api, path=path, lease=second["lease"]["token"], idempotency_key="k") == sent
+    assert (await get_types(api, run_id)).count("file.created") == 1
 
 
 async def test_an_output_of_no_run_is_refused(api: RunningGateway) -> None:

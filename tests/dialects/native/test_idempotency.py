@@ -167,7 +167,7 @@ async def test_a_refused_request_does_not_spend_its_key(api: RunningGateway) -> 
     stranger = "01J00000000000000000000000"
     refused(await api.client.post("/v1/tickets", json={"runs": [stranger]}, headers=headers), 404, "not_found")
     accepted(await api.client.post("/v1/tickets", json={"thread_id": "t"}, headers=headers), 201)
-    refused(await create(api.client, "spent?", mode="queued"), 422, "unsupported_mode")
+    refused(await create(api.client, "spent?", mode="sideways"), 422, "unsupported_mode")
     accepted(await create(api.client, "spent?"), 201)
     run = await api.run_in("running")
     refused(await act(api, run["id"], "resume", "spent?"), 409, "invalid_state")

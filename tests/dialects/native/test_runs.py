@@ -101,7 +101,7 @@ async def test_a_start_in_the_past_is_now(api: RunningGateway, when: dict[str, A
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ({"mode": "queued"}, "unsupported_mode"),
+        ({"mode": ""}, "unsupported_mode"),
         ({"mode": "nonsense"}, "unsupported_mode"),
         ({"mode": None}, "invalid_body"),
         ({"agent_id": ""}, "invalid_body"),

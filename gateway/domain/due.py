@@ -1,0 +1,175 @@
+"""What time asks of a run, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from gateway.domain import attempts
+from gateway.domain.decisions import answered
+from gateway.domain.draft import Draft
+from gateway.domain.lifecycle import PERMITTED, TERMINAL, Action, Status
+from gateway.domain.run import SYSTEM, Dependency, Run
+
+
+class Verdict(StrEnum):
+    """What the runs that a run depends on say of it."""
+
+    MET = "met"
+    WAITING = "waiting"
+    UNSATISFIABLE = "unsatisfiable"
+
+
+def fall_due(run: Run, draft: Draft, *, listening_since_ms: int = 0, dependencies: Verdict = Verdict.MET) -> None:
+    """Do everything that time asks of the run, as of `draft.at_ms`; nothing when nothing is due.
+
+    Args:
+        listening_since_ms: Since when a writer could have been heard: nobody is silent before that.
+        dependencies: Of a delayed run; those of any other are met.
+    """
+    now_ms, state = draft.at_ms, draft.state
+    if state.status is Status.DELAYED:
+        _start_due(run, draft, dependencies)
+    elif state.status in PERMITTED[Action.EXPIRE] and _past(state.expires_ms, now_ms):
+        waited = "it was not claimed in time" if run.spec.is_queued else "no append within the start timeout"
+        attempts.end(draft, "run.expired", {"actor": SYSTEM, "reason": waited})
+    elif state.status is Status.CANCELLING and _past(state.cancel_deadline_ms, now_ms):
+        # Only the cancel is left to happen: neither a late answer nor a timeout may turn it into another end.
+        attempts.end(draft, "run.cancelled", {"actor": SYSTEM, "reason": "the grace ended"})
+    elif state.status in PERMITTED[Action.TIME_OUT] and _past(run_ends_ms(run), now_ms):
+        _time_out(run, draft)
+    elif _is_silent(run, now_ms, listening_since_ms):
+        _silence(run, draft)
+    elif state.status is not Status.CANCELLING:
+        _questions_due(draft, now_ms)
+
+
+def waits_for_others(run: Run) -> bool:
+    """Whether the run was created to wait for other runs, and has not been told yet that they have ended."""
+    state = run.state
+    first_wait = state.status is Status.DELAYED and state.queued_ms is None
+    return first_wait and bool(run.spec.depends_on) and not state.dependencies_met
+
+
+def judge(need: Dependency, status: Status) -> Verdict:
+    """Return what a run that stands in `status` says of one that needs it."""
+    if status not in TERMINAL:
+        return Verdict.WAITING
+    if need.condition == "finished":
+        return Verdict.MET
+    completed = status is Status.COMPLETED
+    return Verdict.MET if completed == (need.condition == "completed") else Verdict.UNSATISFIABLE
+
+
+def judge_all(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return what several say together: one that cannot be satisfied is enough."""
+    told = set(verdicts)
+    return next((v for v in (Verdict.UNSATISFIABLE, Verdict.WAITING) if v in told), Verdict.MET)
+
+
+def _start_due(run: Run, draft: Draft, dependencies: Verdict) -> None:
+    if dependencies is Verdict.UNSATISFIABLE:
+        error = {"code": "dependency_unsatisfiable", "message": "A run that this one depends on ended otherwise."}
+        attempts.end(draft, "run.system_failed", {"actor": SYSTEM, "error": error})
+    elif _past(draft.state.expires_ms, draft.at_ms):
+        attempts.end(draft, "run.expired", {"actor": SYSTEM, "reason": "it could not start in time"})
+    elif dependencies is Verdict.MET:
+        if waits_for_others(run):
+            draft.add("run.dependencies_met", {"actor": SYSTEM})
+        if (draft.state.scheduled_ms or 0) <= draft.at_ms:
+            attempts.queue(run.spec, draft)
+
+
+def _time_out(run: Run, draft: Draft) -> None:
+    error = {"code": "run_timeout", "message": f"The run took longer than {(run.spec.timeout_ms or 0) / 1000:g} s."}
+    data = {"actor": SYSTEM, "error": error}
+    if run.spec.is_queued:
+        attempts.fail(run, draft, attempts.TIMED_OUT, data)
+    else:
+        attempts.end(draft, "run.timed_out", data)
+
+
+def _silence(run: Run, draft: Draft) -> None:
+    if run.spec.is_queued:
+        attempts.lose_lease(run, draft)
+    elif draft.status is Status.CANCELLING:
+        attempts.end(draft, "run.cancelled", {"actor": SYSTEM, "reason": "its holder fell silent"})
+    elif draft.status in PERMITTED[Action.CRASH]:
+        error = {"code": "heartbeat_lost", "message": f"No append for {(run.spec.heartbeat_ms or 0) / 1000:g} s."}
+        attempts.end(draft, "run.crashed", {"actor": SYSTEM, "error": error})
+
+
+def _is_silent(run: Run, now_ms: int, listening_since_ms: int) -> bool:
+    patience_ms = _patience_ms(run)
+    return patience_ms is not None and _past(silent_ms(run), now_ms) and listening_since_ms + patience_ms <= now_ms
+
+
+def _questions_due(draft: Draft, now_ms: int) -> None:
+    for question in draft.state.open:
+        if question.on_timeout == "keep" or not _past(question.deadline_ms, now_ms):
+            continue
+        request_id = question.request_id
+        if question.on_timeout == "default":
+            draft.push(answered(request_id, question.default, SYSTEM, reason="deadline"))
+            continue
+        draft.add("run.input_closed", {"request_id": request_id, "reason": "deadline"})
+        if question.on_timeout == "cancel":
+            attempts.end(draft, "run.cancelled", {"actor": SYSTEM, "reason": f"question {request_id} was not answered"})
+        else:
+            error = {"code": "input_timeout", "message": f"Question {request_id} was not answered in time."}
+            attempts.end(draft, "run.failed", {"actor": SYSTEM, "error": error})
+        return
+
+
+def next_look_ms(run: Run, *, log_retention_ms: int, record_retention_ms: int) -> int | None:
+    """Return when time next asks something of the run, in Unix ms; None for never."""
+    state = run.state
+    if state.terminal:
+        ended_ms = state.ended_ms or run.updated_ms
+        return ended_ms + (record_retention_ms if run.log_expired else log_retention_ms)
+    if state.status is Status.CANCELLING:
+        return min((t for t in (state.cancel_deadline_ms, silent_ms(run)) if t is not None), default=None)
+    if waits_for_others(run):
+        # Whoever ends the last of them has this run looked at.
+        return None
+    times = [state.scheduled_ms, state.expires_ms, state.cancel_deadline_ms, silent_ms(run)]
+    times += [q.deadline_ms for q in state.open if q.on_timeout != "keep"]
+    if state.held:
+        times.append(run_ends_ms(run))
+    return min((t for t in times if t is not None), default=None)
+
+
+def run_ends_ms(run: Run) -> int | None:
+    """Return when the present attempt has taken too long, in Unix ms; no time passes for a paused run."""
+    state = run.state
+    if run.spec.timeout_ms is None or state.attempt_started_ms is None or state.status is Status.PAUSED:
+        return None
+    return state.attempt_started_ms + run.spec.timeout_ms + state.paused_for_ms
+
+
+def silent_ms(run: Run) -> int | None:
+    """Return when the holder has been silent for too long, in Unix ms; None where nobody has to be heard.
+
+    A direct run may be silent while it is paused; a lease has to be kept up all the time.
+    """
+    patience_ms = _patience_ms(run)
+    return None if patience_ms is None else heard_ms(run) + patience_ms
+
+
+def heard_ms(run: Run) -> int:
+    """Return when the present holder last was heard, in Unix ms."""
+    state = run.state
+    claimed_ms, started_ms = state.claimed_ms or 0, state.attempt_started_ms or 0
+    return max(run.beat_ms, claimed_ms, started_ms, state.resumed_ms or 0)
+
+
+def _patience_ms(run: Run) -> int | None:
+    if run.spec.is_queued:
+        return run.spec.lease_ms if run.state.leased else None
+    if not run.state.held or run.state.status is Status.PAUSED:
+        return None
+    return run.spec.heartbeat_ms
+
+
+def _past(at_ms: int | None, now_ms: int) -> bool:
+    return at_ms is not None and at_ms <= now_ms

@@ -1,0 +1,128 @@
+"""Waiting for work: whoever finds a queue empty is woken when something enters it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from gateway import telemetry
+from gateway.errors import StoreUnavailable
+from gateway.hub.tail import Tail
+from gateway.store import keys
+
+LOOK_AGAIN_S = 2.0
+"""A wake-up may be lost, and a reservation whose holder died shows again without one."""
+
+
+class Bell:
+    """One waiting claim."""
+
+    def __init__(self) -> None:
+        self._ropes: list[_Rope] = []
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake the claim."""
+        self._rung.set()
+
+    def line_up(self, rope: _Rope) -> None:
+        """Be woken by what enters a queue."""
+        self._ropes.append(rope)
+        rope.line_up(self)
+
+    async def wait(self, timeout_s: float, gone: asyncio.Event) -> None:
+        """Wait until a queue may have work, it is time to look again, or the claimer is gone."""
+        waits = [asyncio.create_task(event.wait()) for event in (self._rung, gone)]
+        try:
+            await asyncio.wait(waits, timeout=min(timeout_s, LOOK_AGAIN_S), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+            self._rung.clear()
+
+    def pass_on(self) -> None:
+        """Wake the next claim: this one took all it could, and there may be more."""
+        for rope in self._ropes:
+            rope.ring(but=self)
+
+
+class _Rope:
+    """The claims of this process that wait for one queue, longest first; each message wakes one."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Bell] = deque()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._waiting
+
+    def line_up(self, bell: Bell) -> None:
+        self._waiting.append(bell)
+
+    def leave(self, bell: Bell) -> None:
+        if bell in self._waiting:
+            self._waiting.remove(bell)
+
+    def ring(self, *, but: Bell | None = None) -> None:
+        for bell in self._waiting:
+            if bell is not but:
+                # It stands behind the others until it has looked.
+                self._waiting.remove(bell)
+                self._waiting.append(bell)
+                bell.ring()
+                return
+
+    def ring_all(self) -> None:
+        for bell in self._waiting:
+            bell.ring()
+
+
+class Bells:
+    """Waiting claims by queue; the process listens to a queue while somebody waits for it."""
+
+    def __init__(self, tail: Tail) -> None:
+        self._tail = tail
+        self._ropes: dict[str, _Rope] = {}
+        self.closed = False
+
+    @asynccontextmanager
+    async def listen(self, tenant: str, queues: Sequence[str]) -> AsyncIterator[Bell]:
+        """Give a bell that rings when one of the queues may have work; what enters from now on is not missed."""
+        channels = [keys.queue_channel(tenant, name) for name in dict.fromkeys(queues)]
+        bell = Bell()
+        try:
+            for channel in channels:
+                await self._join(channel, bell)
+            with telemetry.CLAIMS_WAITING.track_inprogress():
+                yield bell
+        finally:
+            for channel in channels:
+                self._leave(channel, bell)
+
+    async def _join(self, channel: str, bell: Bell) -> None:
+        rope = self._ropes.get(channel)
+        if rope is not None:
+            bell.line_up(rope)
+            return
+        rope = self._ropes[channel] = _Rope()
+        bell.line_up(rope)
+        # Where the store is away the claim itself will say so; the channel stays wanted.
+        with suppress(StoreUnavailable):
+            await self._tail.follow(channel, lambda _payload: rope.ring())
+
+    def _leave(self, channel: str, bell: Bell) -> None:
+        rope = self._ropes.get(channel)
+        if rope is None:
+            return
+        rope.leave(bell)
+        if rope.is_idle:
+            del self._ropes[channel]
+            self._tail.unfollow(channel)
+
+    def close(self) -> None:
+        """Have every waiting claim answered with what it has: this process is about to stop."""
+        self.closed = True
+        for rope in self._ropes.values():
+            rope.ring_all()

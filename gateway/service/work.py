@@ -1,0 +1,231 @@
+"""Work for workers: claim what is next, keep it up, give it back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway import telemetry
+from gateway.domain import access, attempts
+from gateway.domain.access import Grant
+from gateway.domain.draft import Draft
+from gateway.domain.due import heard_ms
+from gateway.domain.events import Event, decode
+from gateway.domain.placement import Standing, standing
+from gateway.domain.run import Run
+from gateway.errors import GatewayError, StoreUnavailable
+from gateway.service.actors import Caller, require_run
+from gateway.service.agents import Agents
+from gateway.service.bells import Bells
+from gateway.service.journal import Journal
+from gateway.service.once import Once
+from gateway.service.writing import Pending, pending_of
+from gateway.store.log import LogName, LogReader
+from gateway.store.queue import QueueDepth, QueueStore
+from gateway.store.runs import Dedupe, Guard, RunStore
+
+logger = logging.getLogger(__name__)
+
+TOKEN_BYTES = 24
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A run that a worker holds from now on, and what it goes on from.
+
+    `answers` are events of answers that the present attempt was given before it was handed over.
+    `preset` is the configuration of that name, of the agent's version that the run recorded.
+    """
+
+    run: Run
+    token: str
+    checkpoint: Event | None = None
+    answers: Sequence[Event] = ()
+    preset: Any = None
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """The answer to a heartbeat; `expires_ms` is when the lease ends without another, in Unix ms."""
+
+    status: str
+    attempt: int
+    expires_ms: int
+    pending: list[Pending]
+
+
+class Work:
+    """What workers ask for."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        runs: RunStore,
+        logs: LogReader,
+        queues: QueueStore,
+        bells: Bells,
+        agents: Agents,
+        once: Once,
+        *,
+        idempotency_ms: int,
+    ) -> None:
+        self._journal = journal
+        self._runs = runs
+        self._logs = logs
+        self._queues = queues
+        self._bells = bells
+        self._agents = agents
+        self._once = once
+        self._idempotency_ms = idempotency_ms
+
+    async def claim(
+        self,
+        caller: Caller,
+        queues: Sequence[str],
+        *,
+        most: int,
+        wait_s: float,
+        worker: str | None,
+        gone: asyncio.Event,
+    ) -> list[Claimed]:
+        """Claim up to `most` runs, the first queue's before the second's; waits for the first one up to `wait_s`.
+
+        Args:
+            gone: Set when nobody waits for the answer any more.
+
+        Raises:
+            Forbidden: the credential is bound to certain runs.
+            StoreUnavailable: what was claimed meanwhile comes free when its lease ends.
+        """
+        access.require_tenant_wide(caller.grant)
+        asked = {"queues": list(queues), "most": most, "worker": worker}
+        known = await self._once.settled(caller, "claim", asked)
+        if known is not None:
+            return await self._claimed_before(caller.grant, known)
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + wait_s
+        async with self._bells.listen(caller.tenant, queues) as bell:
+            while True:
+                claimed = await self._claim_now(caller.grant, queues, most, worker)
+                if len(claimed) == most:
+                    # There may be more for whoever waits beside this one.
+                    bell.pass_on()
+                if claimed or self._bells.closed or gone.is_set() or loop.time() >= deadline_s:
+                    break
+                await bell.wait(deadline_s - loop.time(), gone)
+        told = msgspec.json.encode([[c.run.id, c.token] for c in claimed]).decode()
+        if claimed:
+            await self._once.settle(caller, "claim", asked, told)
+        return claimed
+
+    async def _claim_now(self, grant: Grant, queues: Sequence[str], most: int, worker: str | None) -> list[Claimed]:
+        claimed: list[Claimed] = []
+        for name in dict.fromkeys(queues):
+            while len(claimed) < most:
+                began_s = time.monotonic()
+                reserved = await self._queues.reserve(grant.tenant, name, most - len(claimed), grant.agents)
+                await self._ask_after(reserved.suspects)
+                if not reserved.run_ids:
+                    break
+                tries = [self._try_claim(grant, run_id, worker, began_s) for run_id in reserved.run_ids]
+                claimed += [taken for taken in await asyncio.gather(*tries) if taken is not None]
+        return claimed
+
+    async def _try_claim(self, grant: Grant, run_id: str, worker: str | None, began_s: float) -> Claimed | None:
+        """Claim a reserved run; None when its record says that it is not to be had, and its queue then knows."""
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+
+        def decide(run: Run, draft: Draft) -> None:
+            took_ms = round((time.monotonic() - began_s) * 1000)
+            attempts.claim(run, draft, token=token, worker=worker, took_ms=took_ms)
+
+        try:
+            run = (await self._journal.change(run_id, grant.tenant, decide)).run
+        except StoreUnavailable:
+            raise
+        except GatewayError:
+            await self._ask_after([run_id])
+            return None
+        telemetry.CLAIM_WAIT_SECONDS.observe(max(0, (run.state.claimed_ms or 0) - (run.state.queued_ms or 0)) / 1000)
+        return await self._equip(run, token)
+
+    async def _ask_after(self, run_ids: Sequence[str]) -> None:
+        """Bring the queues of these runs to what their records say."""
+        for run_id, run in zip(run_ids, await self._runs.load_many(run_ids), strict=True):
+            if run is not None:
+                await self._queues.sync(run)
+            else:
+                logger.info("run %s is in a queue, and gone", run_id)
+
+    async def _claimed_before(self, grant: Grant, known: str) -> list[Claimed]:
+        """Return what a claim under the same key was given, as far as it is still held."""
+        pairs = msgspec.json.decode(known, type=list[tuple[str, str]])
+        found = []
+        for run_id, token in pairs:
+            run = await self._runs.load_any(run_id)
+            if run is not None and await self._runs.lease(run_id) == token:
+                found.append(await self._equip(run, token))
+        return found
+
+    async def _equip(self, run: Run, token: str) -> Claimed:
+        seqs = [seq for mark, seq in run.marks.items() if mark.startswith("answered:")]
+        recent = sorted(seq for seq in seqs if seq > run.marks.get("attempt", 0)) if run.state.continues else []
+        checkpoint_seq = run.checkpoint_seq
+        wanted = recent if checkpoint_seq is None else [checkpoint_seq, *recent]
+        preset, *events = await asyncio.gather(self._agents.preset(run), *(self._event(run.id, seq) for seq in wanted))
+        if checkpoint_seq is None:
+            return Claimed(run, token, None, events, preset)
+        return Claimed(run, token, events[0], events[1:], preset)
+
+    async def _event(self, run_id: str, seq: int) -> Event:
+        _head, entries = await self._logs.read(LogName.of_run(run_id), seq, entries=1, payload_bytes=1)
+        return decode(entries[0].line)
+
+    async def heartbeat(self, caller: Caller, run_id: str, *, lease: str, attempt: int | None) -> Beat:
+        """Keep a lease up, and learn what its holder has not seen.
+
+        Raises:
+            Fenced: the lease is over.
+            IllegalTransition: the run has ended.
+        """
+        run = require_run(caller.grant, await self._runs.load(run_id, caller.tenant))
+        guard = Guard(tenant=caller.tenant, attempt=attempt, lease=lease)
+        appended = await self._journal.beat(run_id, guard, Dedupe())
+        expires_ms = self._journal.clock.now_ms() + run.spec.lease_ms
+        return Beat(str(appended.status), appended.attempt, expires_ms, pending_of(appended))
+
+    async def release(self, caller: Caller, run_id: str, *, lease: str, attempt: int | None, reason: str | None) -> Run:
+        """Give a run back; whoever claims it next goes on at its question, or does the attempt again.
+
+        Raises:
+            Fenced: the lease is over.
+            IllegalTransition: the run has ended.
+        """
+        dedupe = caller.dedupe("release", {"lease": lease, "reason": reason}, self._idempotency_ms)
+        guard = Guard(tenant=caller.tenant, attempt=attempt, lease=lease)
+
+        def decide(run: Run, draft: Draft) -> None:
+            attempts.release(run, draft, caller.actor, reason)
+
+        def admit(run: Run) -> None:
+            require_run(caller.grant, run)
+
+        outcome = await self._journal.change(
+            run_id, caller.tenant, decide, admit=admit, dedupe=dedupe, guard=guard, by_holder=True
+        )
+        return outcome.run
+
+    async def queues(self, grant: Grant) -> list[QueueDepth]:
+        """Return the depth of each of the tenant's queues."""
+        access.require_tenant_wide(grant)
+        names = await self._queues.names(grant.tenant)
+        return list(await asyncio.gather(*(self._queues.depth(grant.tenant, name) for name in names)))
+
+
+def lease_ends_ms(run: Run) -> int | None:
+    """Return when the run's lease ends unless its holder is heard, in Unix ms; None when nobody holds one."""
+    return heard_ms(run) + run.spec.lease_ms if standing(run) is Standing.HOLD else None

@@ -1,0 +1,41 @@
+-- Reserve the runs that are next: hidden for a while, with the permits that they need, in case whoever took them dies.
+-- KEYS  as lanes.lua
+-- ARGV  1 most runs    2 how long to hide them, in ms    3 ids of the agents whose runs will do as ',a,b,', '' for any
+-- RETURNS {'OK', s, run id of a permit to ask after, ... s of them, reserved run id, ...}
+local most, hidden_until = tonumber(ARGV[1]), now_ms() + tonumber(ARGV[2])
+local now = now_ms()
+for _, run_id in ipairs(redis.call('ZRANGE', HIDDEN, '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)) do
+  redis.call('ZREM', HIDDEN, run_id)
+  local rev, order, lane = entry_of(run_id)
+  if rev then
+    if holder_of(run_id) == rev then return_permit(run_id) end
+    list_entry(order, lane)
+  end
+end
+local out = {'OK', 0}
+for _, run_id in ipairs(redis.call('ZRANGE', PERMITS, '-inf', now, 'BYSCORE', 'LIMIT', 0, 20)) do
+  redis.call('ZADD', PERMITS, hidden_until, run_id)
+  out[#out + 1] = run_id
+end
+out[2] = #out - 2
+local taken, passed_over = 0, 0
+for _ = 1, most + 256 do
+  if taken >= most then break end
+  local first = redis.call('ZRANGE', READY, passed_over, passed_over)[1]
+  if not first then break end
+  local order, lane = string.sub(first, 1, ORDER_CHARS), string.sub(first, ORDER_CHARS + 2)
+  local agent = string.match(lane, '^a:(%S+)')
+  local _, placed = place(lane)
+  if placed == 'R' and ARGV[3] ~= '' and not string.find(ARGV[3], ',' .. agent .. ',', 1, true) then
+    passed_over = passed_over + 1
+  elseif placed == 'R' then
+    local run_id = string.sub(order, -RUN_CHARS)
+    redis.call('ZREM', LANES, lane .. '|' .. order)
+    redis.call('ZADD', HIDDEN, hidden_until, run_id)
+    take_permit(run_id, entry_of(run_id), lane, hidden_until)
+    place(lane)
+    out[#out + 1] = run_id
+    taken = taken + 1
+  end
+end
+return out
