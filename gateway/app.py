@@ -57,7 +57,7 @@ from gateway.store.timers import TimerStore
 
 logger = logging.getLogger(__name__)
 
-DIALECTS: tuple[str, ...] = ()
+DIALECTS: tuple[str, ...] = ("jobs",)
 """The systems that are spoken beside the native API, each the name of its folder in `dialects/`."""
 
 CLOSED_POLL_S = 0.01
