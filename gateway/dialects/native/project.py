@@ -71,6 +71,7 @@ def run_body(run: Run) -> dict[str, Any]:
         "log_expired": run.log_expired,
         "open_requests": [question_body(q) for q in state.open],
         "usage": run.totals,
+        "model": run.model,
         "parent_run_id": spec.parent_run_id,
         "root_run_id": spec.root_run_id,
         "retry_of": spec.retry_of,
