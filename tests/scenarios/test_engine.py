@@ -131,7 +131,8 @@ def check_log(run: dict[str, Any], log: list[dict[str, Any]]) -> None:
     assert ends[0] is log[-1]
     assert run["status"] in TERMINAL
     assert run["attempt"] <= ATTEMPTS
-    holder, spent = None, set()
+    holder: str | None = None
+    spent: set[str | None] = set()
     for event in log:
         if event["type"] in ("run.dequeued", "run.attempt_failed", "run.released"):
             spent.add(holder)
