@@ -162,7 +162,7 @@ class Gateway:
                     allow_origins=list(self._settings.cors_origins),
                     allow_methods=["*"],
                     allow_headers=["*"],
-                    expose_headers=["X-Request-Id", "Retry-After", "Location"],
+                    expose_headers=["X-Request-Id", "Retry-After", "Location", "X-Next-Cursor"],
                 )
             )
         return Starlette(

@@ -46,9 +46,7 @@ def filters_of(query: wire.WhichRuns, statuses: frozenset[Status] = frozenset())
     Raises:
         BadRequest: half of a pair, or a payload that is no JSON object.
     """
-    contained = query.payload_contains
-    payload = None if contained is None else read_object({"payload_contains": [contained]}, "payload_contains")
-    return _filters(query, payload, statuses)
+    return _filters(query, _payload(query), statuses)
 
 
 def filters_of_both(query: wire.WhichOfAll, body: wire.CancelAll) -> Filters:
@@ -57,19 +55,23 @@ def filters_of_both(query: wire.WhichOfAll, body: wire.CancelAll) -> Filters:
     Raises:
         BadRequest: they contradict each other, or ask for nothing at all, not even for a project.
     """
-    asked = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not None}
-    if isinstance(body.payload_contains, dict):
-        asked["payload_contains"] = msgspec.json.encode(body.payload_contains).decode()
-    if body.status is not None:
-        asked["status"] = (body.status,)
-    given = {name: value for name, value in msgspec.structs.asdict(query).items() if value not in (None, ())}
-    for name in asked.keys() & given.keys():
-        if asked[name] != given[name]:
+    given = msgspec.structs.asdict(query) | {"payload_contains": _payload(query)}
+    asked = msgspec.structs.asdict(body) | {"status": () if body.status is None else (body.status,)}
+    both: dict[str, Any] = {}
+    for name in given:
+        said = [value for value in (given[name], asked[name]) if value not in (None, ())]
+        if len(said) == 2 and said[0] != said[1]:
             raise BadRequest(f"{name} differs in the query and in the body.", parameter=name)
-    if not asked and not given:
+        both |= {name: said[0]} if said else {}
+    if not both:
         raise BadRequest("Name the project or another filter: this cancels every run that matches.")
-    both = msgspec.structs.replace(query, **asked)
-    return filters_of(both, project.WORDS.select(*both.status))
+    payload = both.pop("payload_contains", None)
+    return _filters(wire.WhichOfAll(**both), payload, project.WORDS.select(*both.get("status", ())))
+
+
+def _payload(query: wire.WhichRuns) -> dict[str, Any] | None:
+    text = query.payload_contains
+    return None if text is None else read_object({"payload_contains": [text]}, "payload_contains")
 
 
 def _filters(query: wire.WhichRuns, payload: dict[str, Any] | None, statuses: frozenset[Status]) -> Filters:

@@ -209,22 +209,23 @@ def state(taken: Snapshot) -> wire.RunState:
         status=_status(taken.run.status),
         attempt=taken.run.state.attempt,
         state=wrap(held[0].state) if held else None,
-        pending=_pending(taken.run),
+        pending=pending(taken.run),
         updated_at=format_time(taken.run.updated_ms),
     )
 
 
-def _pending(run: Run) -> list[wire.Pending]:
+def pending(run: Run) -> list[wire.Pending]:
+    """Return what somebody still has to do: answer, or let go of the run."""
     state = run.state
-    pending = [
+    waits = [
         wire.Pending(type="input", request_id=q.request_id, prompt=q.prompt, created_at=format_time(q.asked_ms))
         for q in state.open
     ]
     if state.status is Status.CANCELLING:
-        pending.append(wire.Pending(type="cancel", request_id=None, prompt=None, created_at=None))
+        waits.append(wire.Pending(type="cancel", request_id=None, prompt=None, created_at=None))
     elif state.status is Status.PAUSED and state.held:
-        pending.append(wire.Pending(type="pause", request_id=None, prompt=None, created_at=at(state.paused_ms)))
-    return pending
+        waits.append(wire.Pending(type="pause", request_id=None, prompt=None, created_at=at(state.paused_ms)))
+    return waits
 
 
 def dependency_status(run: Run, needs: Sequence[NeedStatus]) -> wire.DependencyStatus:

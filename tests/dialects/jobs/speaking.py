@@ -28,10 +28,10 @@ async def get(api: RunningGateway, path: str, **params: Any) -> Any:
     return accepted(await api.client.get(f"{BASE}/v1/runs{path}", params=params))
 
 
-async def post(api: RunningGateway, path: str, body: Any = None, status: int = 200, **params: Any) -> Any:
+async def post(api: RunningGateway, path: str, body: Any = None, *, expect: int = 200, **params: Any) -> Any:
     """Return what the API answers to a POST that must have this status."""
     answer = await api.client.post(f"{BASE}/v1/runs{path}", json=body, params=params)
-    assert answer.status_code == status, answer.text
+    assert answer.status_code == expect, answer.text
     return answer.json() if answer.content else None
 
 
