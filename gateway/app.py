@@ -57,7 +57,11 @@ from gateway.store.timers import TimerStore
 
 logger = logging.getLogger(__name__)
 
-DIALECTS: tuple[str, ...] = ("jobs",)
+DIALECTS: tuple[str, ...] = (
+    "jobs",
+    "threads",
+    "interrupts",
+)
 """The systems that are spoken beside the native API, each the name of its folder in `dialects/`."""
 
 CLOSED_POLL_S = 0.01

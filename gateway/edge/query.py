@@ -70,21 +70,30 @@ def decode_query(query: Query, kind: type[T]) -> T:
     shape = _shape(shaped)
     if shape.forbid_unknown_fields:
         refuse_unknown(query, [field.encode_name for field in shape.fields])
-    values: dict[str, Any] = {}
-    for field in shape.fields:
-        name = field.encode_name
-        if name not in query:
-            continue
-        if isinstance(field.type, msgspec.inspect.ListType | msgspec.inspect.VarTupleType):
-            values[name] = read_many(query, name)
-        elif msgspec.inspect.DateTimeType in map(type, _alternatives(field.type)):
-            values[name] = _LOST_PLUS.sub("+", read_text(query, name) or "")
-        else:
-            values[name] = read_text(query, name)
+    values = {field.encode_name: _read_field(query, field) for field in shape.fields if field.encode_name in query}
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _explain(str(error), values) from None
+
+
+def _read_field(query: Query, field: msgspec.inspect.Field) -> str | list[str]:
+    name, kinds = field.encode_name, _kinds(field.type)
+    if kinds & {msgspec.inspect.ListType, msgspec.inspect.VarTupleType}:
+        return read_many(query, name)
+    value = read_text(query, name) or ""
+    # What the conversion would take for a number or for nothing, and no other reader of the query would.
+    if msgspec.inspect.IntType in kinds and not _INTEGER.fullmatch(value):
+        raise _refuse(name, value, "an integer")
+    if msgspec.inspect.FloatType in kinds and not _NUMBER.fullmatch(value):
+        raise _refuse(name, value, "a number")
+    if msgspec.inspect.StrType not in kinds and value.lower() == "null":
+        raise _refuse(name, value, "a value")
+    return _LOST_PLUS.sub("+", value) if msgspec.inspect.DateTimeType in kinds else value
+
+
+def _kinds(kind: msgspec.inspect.Type) -> set[type[msgspec.inspect.Type]]:
+    return {type(each) for each in (kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,))}
 
 
 def _explain(message: str, values: Mapping[str, Any]) -> BadRequest:
@@ -94,11 +103,8 @@ def _explain(message: str, values: Mapping[str, Any]) -> BadRequest:
         missing = problem.removeprefix("Object missing required field ").strip("`")
         return BadRequest(f"The parameter {missing} is required.", parameter=missing)
     told = ",".join(values[name]) if isinstance(values[name], list) else values[name]
-    return _refuse(name, told, problem.removeprefix("Expected ").replace("`", ""))
-
-
-def _alternatives(kind: msgspec.inspect.Type) -> Sequence[msgspec.inspect.Type]:
-    return kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
+    problem = problem.partition(", got ")[0].removeprefix("Expected ").replace("`", "").replace(" | null", "")
+    return _refuse(name, told, problem)
 
 
 @cache

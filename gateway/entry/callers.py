@@ -25,10 +25,11 @@ class Callers:
         self._clock = clock
         self._secret = None if secret is None else secret.encode()
 
-    async def authenticate(self, connection: HTTPConnection, scope: str, *, tickets: bool = False) -> Caller:
+    async def authenticate(self, connection: HTTPConnection, scope: str | None, *, tickets: bool = False) -> Caller:
         """Return who asks, if they hold `scope`.
 
         Args:
+            scope: None where it takes the body to tell.
             tickets: Whether `?ticket=` is honoured.
 
         Raises:
@@ -37,7 +38,8 @@ class Callers:
         query = parse_query(connection.scope["query_string"])
         credential = require_credential(connection.scope["headers"], query, tickets=tickets)
         grant = await self.grant(credential)
-        require(grant, scope)
+        if scope is not None:
+            require(grant, scope)
         key = connection.headers.get("idempotency-key")
         return Caller(grant, idempotency_key=check_idempotency_key(key))
 

@@ -2,57 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.edge.problems import Speech, Tell
-
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-class Frames(msgspec.Struct, frozen=True):
-    """An answer that is an SSE stream; `item` is the type of each frame's data."""
-
-    item: Any
-
-
-class About(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operation takes and answers: the very types that its handler decodes and encodes.
-
-    Args:
-        query: A struct whose fields are the query parameters.
-        body: The type of the JSON body, None where there is none.
-        answers: The type of the JSON body of each status of success; `Frames` for a stream, None for no body.
-        refusals: Statuses of refusals beyond 401 and 403, which all may have.
-        headers: Request headers that matter beyond those that all operations take.
-    """
-
-    query: type[msgspec.Struct] | None = None
-    body: Any = None
-    answers: Mapping[int, Any] = {}
-    refusals: Sequence[int] = ()
-    headers: Sequence[str] = ()
-
-
-class Operation(msgspec.Struct, frozen=True):
-    """One method of one path; `path` is as Starlette spells it, longer ones before those that would take them."""
-
-    method: str
-    path: str
-    handle: Handler
-    about: About = About()
-
-    @property
-    def summary(self) -> str:
-        """What it does, in the words of its handler's docstring."""
-        first = (self.handle.__doc__ or "").strip().partition("\n")[0]
-        return first.rpartition("`: ")[2].rstrip(".")
+from gateway.entry.openapi import Text, document
+from gateway.entry.operations import About as About
+from gateway.entry.operations import Frames as Frames
+from gateway.entry.operations import Operation as Operation
+from gateway.entry.operations import Raw as Raw
+from gateway.entry.reference import reference_routes
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +23,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         name: Of its folder and of its mount, `/compat/<name>`.
+        description: What its API is for, for whoever reads its reference.
         tell: How it words a refusal.
         refusal: The type of the body that `tell` returns.
         at_root: Whether its paths are served without the mount's prefix, too.
@@ -71,17 +35,23 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     tell: Tell
     refusal: Any
     at_root: bool = False
+    description: str = ""
 
     def mounts(self) -> list[BaseRoute]:
         """Return where it is served; everything below its prefix is told in its words."""
-        mounts: list[BaseRoute] = [_Mount(f"/compat/{self.name}", self._router(), self.tell)]
-        if self.at_root:
-            mounts.append(_Mount("", self._router(), self.tell))
-        return mounts
+        routes: list[BaseRoute] = [Route(each.path, each.handle, methods=[each.method]) for each in self.operations]
+        below = _Mount(self.prefix, [*routes, *reference_routes(self.openapi)], self.tell)
+        return [below, _Mount("", routes, self.tell)] if self.at_root else [below]
 
-    def _router(self) -> Router:
-        routes = [Route(each.path, each.handle, methods=[each.method]) for each in self.operations]
-        return Router(routes=routes, redirect_slashes=False)
+    @property
+    def prefix(self) -> str:
+        """Where its paths begin."""
+        return f"/compat/{self.name}"
+
+    def openapi(self) -> dict[str, Any]:
+        """Return its description."""
+        text = Text(title=self.title, description=self.description, server=self.prefix, refusal=self.refusal)
+        return document(text, self.operations)
 
 
 class _Speaking:
@@ -100,8 +70,8 @@ class _Speaking:
 class _Mount(Mount):
     """Takes everything below its prefix; without one, only the paths that it knows."""
 
-    def __init__(self, prefix: str, router: Router, tell: Tell) -> None:
-        super().__init__(prefix, app=_Speaking(router, tell))
+    def __init__(self, prefix: str, routes: Sequence[BaseRoute], tell: Tell) -> None:
+        super().__init__(prefix, app=_Speaking(Router(routes=routes, redirect_slashes=False), tell))
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Match what the mount takes."""

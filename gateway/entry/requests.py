@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from gateway.domain.times import format_time
 from gateway.edge import query as q
+from gateway.errors import BadRequest
 from gateway.service.actors import Caller, parse_run_id
 
 T = TypeVar("T")
@@ -59,3 +60,13 @@ def trace_id_of(traceparent: str | None) -> str | None:
     """Return the trace that a W3C `traceparent` header names; None where there is none that can be read."""
     match = _TRACEPARENT.fullmatch(traceparent or "")
     return match[1] if match and match[1].strip("0") else None
+
+
+def check_thread(thread_id: str | None) -> None:
+    """Refuse a thread id that no run can have."""
+    if thread_id is not None and not _fits_thread(thread_id):
+        raise BadRequest("A thread id has 1 to 128 letters, digits or ._:@+-.", thread_id=thread_id[:64])
+
+
+def _fits_thread(thread_id: str) -> bool:
+    return 0 < len(thread_id) <= 128 and all(c.isascii() and (c.isalnum() or c in "._:@+-") for c in thread_id)

@@ -33,3 +33,9 @@ def read_starts(query: q.Query, last_event_id: str | None, count: int) -> list[S
         return [Start(cursor) for cursor in parse_many(last_event_id, count)]
     except BadRequest:
         return [Start(START, malformed=True)] * count
+
+
+def start_after(after_seq: int | None, last_event_id: str | None) -> Start:
+    """Return where a reader begins that may name a seq: `Last-Event-ID`, the seq, else the beginning."""
+    query = {} if after_seq is None else {"after_seq": [str(after_seq)]}
+    return read_start(query, last_event_id)

@@ -190,8 +190,13 @@ class Control:
 
         return await self._act(caller, run_id, "reschedule", {"scheduled_ms": scheduled_ms}, decide)
 
-    async def answer(self, caller: Caller, run_id: str, *, request_id: str | None, content: Any) -> Answered:
+    async def answer(
+        self, caller: Caller, run_id: str, *, request_id: str | None, content: Any, as_text: bool = False
+    ) -> Answered:
         """Answer an open question; the first valid answer wins.
+
+        Args:
+            as_text: The caller can send text only: where the question's schema takes none, it is read as JSON.
 
         Raises:
             AlreadyAnswered: somebody was first; with the winner's seq.
@@ -209,7 +214,7 @@ class Control:
             )
 
         def decide(run: Run, draft: Draft) -> str:
-            return questions.answer(run, draft, request_id, content, caller.actor)
+            return questions.answer(run, draft, request_id, content, caller.actor, as_text=as_text)
 
         body = {"request_id": request_id, "content": content}
         outcome = await self._change(caller, run_id, "input", body, decide)

@@ -40,6 +40,7 @@ class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     since: Moment | None = None
     tag: list[str] = []
     deep: bool = False
+    dim: float | None = None
 
 
 class Needy(msgspec.Struct, frozen=True):
@@ -71,6 +72,7 @@ def tell(problem: Mapping[str, Any]) -> tuple[int, object]:
 LAMPS = Dialect(
     name="lamps",
     title="Lamps",
+    description="Lamps, and what becomes of them.",
     tell=tell,
     refusal=dict[str, str],
     at_root=True,
@@ -152,6 +154,12 @@ def test_a_query_is_read_into_the_types_of_its_struct() -> None:
     [
         (b"limit=0", "limit"),
         (b"limit=x", "limit"),
+        (b"limit=5.0", "limit"),
+        (b"limit=null", "limit"),
+        (b"status=null", "status"),
+        (b"dim=nan", "dim"),
+        (b"dim=1e3", "dim"),
+        (b"deep=perhaps", "deep"),
         (b"status=dim", "status"),
         (b"since=yesterday", "since"),
         (b"since=2026-11-22T08:00:00", "since"),
@@ -170,7 +178,7 @@ def test_unknown_and_missing_parameters_are_told() -> None:
     """A struct decides whether a parameter that it does not name is refused or ignored."""
     with pytest.raises(BadRequest) as refusal:
         decode_query({"lamp": ["x"]}, Look)
-    assert refusal.value.facts["allowed"] == ["deep", "limit", "since", "status", "tag"]
+    assert refusal.value.facts["allowed"] == ["deep", "dim", "limit", "since", "status", "tag"]
     assert decode_query({"lamp": ["x"], "more": ["y"]}, Needy) == Needy("x")
     with pytest.raises(BadRequest) as refusal:
         decode_query({}, Needy)

@@ -12,7 +12,8 @@ from gateway.dialects.jobs import project, wire
 from gateway.domain import access
 from gateway.domain.lifecycle import Action
 from gateway.domain.run import Run
-from gateway.entry.dialect import About, Handler, Operation
+from gateway.entry.dialect import About, Operation
+from gateway.entry.operations import Handler
 from gateway.entry.requests import answer, read_query, run_id_of, to_ms
 from gateway.entry.services import Services
 from gateway.errors import BadRequest
@@ -115,10 +116,8 @@ class ControlRoutes:
 def _act(
     method: str, path: str, handle: Handler, answers: dict[int, Any] | None = None, *, body: type[Any] | None = None
 ) -> Operation:
-    about = About(
-        query=wire.Nothing,
-        body=body,
-        answers={200: wire.JobRun} if answers is None else answers,
-        refusals=[400, 404, 409, 422] + ([413] if body else []),
-    )
+    answers = {200: wire.JobRun} if answers is None else answers
+    makes = {"run_id": "/id"} if wire.JobRun in answers.values() else {}
+    refusals = [400, 404, 409, 422] + ([413] if body else [])
+    about = About(query=wire.Nothing, body=body, answers=answers, refusals=refusals, makes=makes)
     return Operation(method, ONE + path, handle, about)

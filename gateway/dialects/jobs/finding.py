@@ -13,6 +13,7 @@ from gateway.dialects.jobs import project, wire
 from gateway.domain.access import Grant
 from gateway.domain.lifecycle import Status
 from gateway.domain.run import Run
+from gateway.domain.times import format_time_us
 from gateway.edge.query import read_object
 from gateway.entry.services import Services
 from gateway.errors import BadRequest, Forbidden, NotFound
@@ -137,6 +138,6 @@ async def find_chain(services: Services, grant: Grant, run_id: str) -> list[Run]
 
 def answer_runs(runs: list[Run], rest: Position | None) -> Response:
     """Return a list of runs; a header says where to go on, where there is more."""
-    headers = {} if rest is None else {NEXT_CURSOR: project.created_at(rest.created_us)}
+    headers = {} if rest is None else {NEXT_CURSOR: format_time_us(rest.created_us)}
     body = msgspec.json.encode([project.run(run) for run in runs])
     return Response(body, headers=headers, media_type="application/json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from typing import Final
 
 from gateway.dialects.jobs import wire
@@ -65,8 +66,19 @@ async def find_events(
 
 
 async def newest_events(services: Services, grant: Grant, run_id: str) -> list[wire.RunEvent]:
-    """Return the newest thousand events of a run, in their order."""
+    """Return the newest thousand events of a run, or as many of them as fit, in their order."""
     run = await services.runs.get(grant, run_id)
-    query = wire.FindEvents(cursor=event_id(run_id, max(0, run.head_seq - wire.EVENTS_PAGE)))
-    events, _rest = await find_events(services, grant, run_id, query)
-    return events
+    after = Cursor(max(0, run.head_seq - wire.EVENTS_PAGE))
+    lines: deque[bytes] = deque()
+    size_bytes, has_more = 0, True
+    while has_more and after.seq <= run.head_seq:
+        page = await services.streams.page(
+            grant, run_id, after, limit=LOOK_EVENTS, payload_bytes=LOOK_BYTES, types=None
+        )
+        for entry in page.entries:
+            lines.append(entry.line)
+            size_bytes += len(entry.line)
+            while len(lines) > wire.EVENTS_PAGE or (size_bytes > LIST_BYTES and len(lines) > 1):
+                size_bytes -= len(lines.popleft())
+        after, has_more = page.after, page.has_more
+    return [run_event(decode(line)) for line in lines]

@@ -12,7 +12,7 @@ from gateway.domain import fold_state
 from gateway.domain.due import judge_all
 from gateway.domain.lifecycle import Status
 from gateway.domain.run import Run
-from gateway.domain.times import format_time
+from gateway.domain.times import format_time, format_time_us
 from gateway.domain.trace import trace
 from gateway.entry.requests import at
 from gateway.entry.statuses import StatusWords
@@ -42,11 +42,6 @@ def tell(problem: Mapping[str, Any]) -> tuple[int, wire.Refusal]:
 def event_id(run_id: str, seq: int) -> str:
     """Return the id of what event `seq` of a run began or said."""
     return f"{run_id}-{seq}"
-
-
-def created_at(created_us: int) -> str:
-    """Return a run's time of creation to the microsecond, so that it is a cursor."""
-    return f"{format_time(created_us // 1000)[:-1]}{created_us % 1000:03d}Z"
 
 
 def wrap(value: Any) -> wire.Object | None:
@@ -99,7 +94,8 @@ def run(run: Run) -> wire.JobRun:
         created_by=spec.actor.id,
         batch_id=spec.batch_id,
         concurrency_key=spec.concurrency_key,
-        created_at=created_at(spec.created_us),
+        # To the microsecond, so that it is a cursor.
+        created_at=format_time_us(spec.created_us),
     )
 
 
@@ -241,7 +237,7 @@ def dependency_status(run: Run, needs: Sequence[NeedStatus]) -> wire.DependencyS
                 job_id=run.spec.agent_id,
                 depends_on_job_id=need.dependency.agent_id,
                 condition=need.dependency.condition,
-                created_at=created_at(run.spec.created_us),
+                created_at=format_time_us(run.spec.created_us),
             )
             for need in needs
         ],

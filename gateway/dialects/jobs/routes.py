@@ -25,7 +25,8 @@ from gateway.dialects.jobs.logs import find_events, newest_events
 from gateway.domain import access
 from gateway.domain.lifecycle import Status
 from gateway.edge import query as q
-from gateway.entry.dialect import About, Dialect, Frames, Handler, Operation
+from gateway.entry.dialect import About, Dialect, Frames, Operation
+from gateway.entry.operations import Handler
 from gateway.entry.projection import Projection, stream_run
 from gateway.entry.requests import answer, read_query, run_id_of
 from gateway.entry.services import Services
@@ -35,13 +36,15 @@ from gateway.service.folds import Snapshot
 from gateway.service.listing import Filters
 
 ONE = "/v1/runs/{run_id}"
+RUNS = list[wire.JobRun]
 
 
 def dialect(services: Services) -> Dialect:
     """Return the job system's API over these services."""
     return Dialect(
         name=project.NAME,
-        title="Job runs",
+        title="Jobs",
+        description="Runs of a project's jobs: lists, dead letters, bulk actions, streams, and what their logs say.",
         operations=[
             *BulkRoutes(services).operations(),
             *RunRoutes(services).operations(),
@@ -60,14 +63,13 @@ class RunRoutes:
 
     def operations(self) -> list[Operation]:
         """Return the operations; longer paths first, the dead letters before any one run."""
-        runs = list[wire.JobRun]
         return [
-            _read("/v1/runs", self.find, runs, wire.FindRuns),
-            _read("/v1/runs/dlq", self.find_dead, runs, wire.FindDead),
-            _read(f"{ONE}/stream/chunks", self.chunks, Frames(wire.Chunk), wire.Follow, headers=["Last-Event-ID"]),
-            _read(f"{ONE}/stream", self.stream, Frames(wire.RunEvent), wire.Follow, headers=["Last-Event-ID"]),
-            _read(f"{ONE}/children", self.children, runs, wire.FindChildren),
-            _read(f"{ONE}/lineage", self.lineage, runs),
+            _read("/v1/runs", self.find, RUNS, wire.FindRuns),
+            _read("/v1/runs/dlq", self.find_dead, RUNS, wire.FindDead),
+            _read(f"{ONE}/stream/chunks", self.chunks, Frames(wire.Chunk), wire.Follow),
+            _read(f"{ONE}/stream", self.stream, Frames(wire.RunEvent), wire.Follow),
+            _read(f"{ONE}/children", self.children, RUNS, wire.FindChildren),
+            _read(f"{ONE}/lineage", self.lineage, RUNS),
             _read(f"{ONE}/events", self.events, list[wire.RunEvent], wire.FindEvents),
             _read(f"{ONE}/checkpoints", self.checkpoints, list[wire.Checkpoint]),
             _read(f"{ONE}/usage", self.usage, list[wire.Usage]),
@@ -182,9 +184,8 @@ class RunRoutes:
         return answer(project.dependency_status(run, await self._services.runs.dependencies(run)))
 
 
-def _read(
-    path: str, handle: Handler, answered: Any, query: type[Any] = wire.Nothing, headers: list[str] | None = None
-) -> Operation:
+def _read(path: str, handle: Handler, answered: Any, query: type[Any] = wire.Nothing) -> Operation:
     answers = {200: answered, 204: None} if isinstance(answered, Frames) else {200: answered}
+    makes = {"run_id": "/id"} if answered is wire.JobRun else {"run_id": "/0/id"} if answered == RUNS else {}
     refusals = [400, 404, 410] if "{" in path else [400]
-    return Operation("GET", path, handle, About(query=query, answers=answers, refusals=refusals, headers=headers or []))
+    return Operation("GET", path, handle, About(query=query, answers=answers, refusals=refusals, makes=makes))

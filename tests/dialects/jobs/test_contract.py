@@ -11,7 +11,7 @@ import pytest
 from tests.dialects.jobs import seed
 from tests.dialects.jobs.speaking import BASE, get, make_dead, make_running, own_queue
 from tests.support.native import accepted, act
-from tests.support.running import RunningGateway, RunningStore, run_gateway
+from tests.support.running import RunningGateway
 from tests.support.work import queue_run, write
 
 pytestmark = pytest.mark.anyio
@@ -125,17 +125,24 @@ CONTRACT: list[tuple[str, str, Prepare, int, Any]] = [
 EMPTY_BY_NATURE = {"/v1/runs/bulk-cancel"}
 
 
-@pytest.fixture(scope="module")
-async def api(store: RunningStore, anyio_backend: object) -> Any:
-    """A gateway whose module is its only tenant."""
-    async with run_gateway(store.url) as running:
-        yield running
-
-
 def test_every_curl_line_of_the_page_is_asked() -> None:
     """There are 28, each an operation of its own."""
     assert len(seed.LINES) == len(CONTRACT) == 28
     assert {seed.find_line(method, path) for method, path, *_ in CONTRACT} == set(seed.LINES)
+
+
+async def test_the_description_has_every_line_of_the_page(api: RunningGateway) -> None:
+    """With the answer that the page says, and refusals of the system's shape."""
+    described = accepted(await api.client.get(f"{BASE}/openapi.json"))
+    told = {(verb.upper(), path) for path, verbs in described["paths"].items() for verb in verbs}
+    assert told == {(m, p.partition("?")[0].replace("/string", "/{run_id}")) for m, p, *_ in CONTRACT}
+    for method, path, _prepare, status, _sample in CONTRACT:
+        path = path.partition("?")[0].replace("/string", "/{run_id}")
+        assert str(status) in described["paths"][path][method.lower()]["responses"]
+    shapes = described["components"]["schemas"]
+    assert list(shapes["JobRun"]["properties"]) == list(seed.RUN)
+    assert set(shapes["JobRun"]["required"]) == set(seed.RUN)
+    assert set(shapes["Refusal"]["required"]) == {"error", "request_id"}
 
 
 async def ask(api: RunningGateway, method: str, path: str, run_id: str) -> httpx.Response:

@@ -297,6 +297,23 @@ async def test_folds_show_what_workers_wrote(api: RunningGateway) -> None:
     assert claimed["run"]["id"] == run_id
 
 
+async def test_a_debug_bundle_has_the_newest_events(api: RunningGateway) -> None:
+    """Of a long log the last thousand, of a heavy one as many of the last as fit."""
+    long = (await api.create_run())["id"]
+    for _ in range(2):
+        await api.append(long, *[("log", {"level": "info", "message": str(i)}) for i in range(700)])
+    events = (await get(api, f"/{long}/debug-bundle"))["events"]
+    head = accepted(await api.client.get(f"/v1/runs/{long}"))["head_seq"]
+    assert [event["id"] for event in events] == [f"{long}-{seq}" for seq in range(head - 999, head + 1)]
+    heavy = (await api.create_run())["id"]
+    for _ in range(6):
+        await api.append(heavy, *[("log", {"level": "info", "message": "x" * 200_000}) for _ in range(4)])
+    events = (await get(api, f"/{heavy}/debug-bundle"))["events"]
+    head = accepted(await api.client.get(f"/v1/runs/{heavy}"))["head_seq"]
+    assert [event["id"] for event in events] == [f"{heavy}-{seq}" for seq in range(head - len(events) + 1, head + 1)]
+    assert 15 < len(events) < 24
+
+
 async def test_outputs_of_an_abandoned_attempt_are_withdrawn(api: RunningGateway) -> None:
     """The next attempt writes them again; the tool calls were made nevertheless."""
     call = ("tool.call", {"call_id": "c1", "name": "search", "input": {}})

@@ -15,6 +15,7 @@ from gateway.domain.due import Verdict
 from gateway.domain.lifecycle import ALL, Status
 from gateway.domain.retry import Policy
 from gateway.domain.run import Dependency, Question, Run, RunState
+from gateway.domain.times import format_time_us
 from gateway.service.runs import NeedStatus
 from gateway.store.indexes import Position
 from tests.dialects.jobs import seed
@@ -193,7 +194,7 @@ def test_status_words_are_the_pages_and_total_both_ways() -> None:
 @given(st.integers(0, 10**16))
 def test_a_time_of_creation_can_be_read_back_to_the_microsecond(created_us: int) -> None:
     """So that it is a cursor."""
-    text = f'"{project.created_at(created_us)}"'
+    text = f'"{format_time_us(created_us)}"'
     assert position_of(msgspec.json.decode(text, type=wire.Moment)) == Position(created_us, "")
 
 
