@@ -186,6 +186,8 @@ class RunRoutes:
 
 def _read(path: str, handle: Handler, answered: Any, query: type[Any] = wire.Nothing) -> Operation:
     answers = {200: answered, 204: None} if isinstance(answered, Frames) else {200: answered}
-    makes = {"run_id": "/id"} if answered is wire.JobRun else {"run_id": "/0/id"} if answered == RUNS else {}
+    # Of the lists, those that hold a run for sure wherever there is one.
+    first = {"run_id": "/0/id"} if path in ("/v1/runs", f"{ONE}/lineage") else {}
+    makes = {"run_id": "/id"} if answered is wire.JobRun else first
     refusals = [400, 404, 410] if "{" in path else [400]
     return Operation("GET", path, handle, About(query=query, answers=answers, refusals=refusals, makes=makes))
