@@ -234,6 +234,8 @@ async def test_what_the_system_does_not_have_is_refused_in_its_words(api: Runnin
     run_id = (await api.create_run())["id"]
     refused(await api.client.get(f"{BASE}/v1/nothing"), 404)
     refused(await api.client.get(f"{BASE}/v1/runs/{run_id}/nothing"), 404)
+    refused(await api.client.get(f"{BASE}/v1/runs/a%0Ab"), 404)
+    refused(await api.client.get(f"{BASE}/v1/runs/a%0Ab/events"), 404)
     refused(await api.client.put(f"{BASE}/v1/runs/{run_id}"), 405)
     created = await api.client.post(f"{BASE}/v1/runs", json={})
     assert created.headers["allow"] == "GET, HEAD"
