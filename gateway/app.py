@@ -64,6 +64,7 @@ from gateway.store.timers import TimerStore
 logger = logging.getLogger(__name__)
 
 DIALECTS: tuple[str, ...] = (
+    "jobs",
     "threads",
     "interrupts",
 )
@@ -186,6 +187,7 @@ class Gateway:
                         "X-Request-Id",
                         "Retry-After",
                         "Location",
+                        "X-Next-Cursor",
                         "ETag",
                         "Content-Disposition",
                         "Content-Range",
