@@ -73,8 +73,8 @@ class _Mount(Mount):
 
     def __init__(self, prefix: str, routes: Sequence[BaseRoute], tell: Tell) -> None:
         super().__init__(prefix, app=_Speaking(Router(routes=routes, redirect_slashes=False), tell))
-        # Everything: Starlette's own pattern leaves out paths that hold a line break.
-        self.path_regex = re.compile(f"^{re.escape(self.path)}/(?P<path>.*)$", re.DOTALL)
+        # A segment may hold an escaped line break, which the dot of Starlette's pattern does not take.
+        self.path_regex = re.compile(self.path_regex.pattern, re.DOTALL)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Match what the mount takes."""

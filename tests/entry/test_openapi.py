@@ -75,6 +75,9 @@ async def test_every_native_parameter_is_described_and_every_description_is_of_a
     document = await read_document(api, "")
     run_id = (await api.create_run())["id"]
     for template, methods in document["paths"].items():
+        if template == "/files/{file_id}":
+            # A signed address only says whether its signature is good.
+            continue
         path = template.replace("{run_id}", run_id)
         for method, operation in methods.items():
             described = {each["name"] for each in operation["parameters"] if each["in"] == "query"}

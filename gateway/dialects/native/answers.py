@@ -368,6 +368,40 @@ class KeyPrincipal(msgspec.Struct, frozen=True):
     email: str | None = None
 
 
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """A file's record; `expires_at` is when it is removed for its age."""
+
+    file_id: str
+    name: str
+    size_bytes: int
+    content_type: str
+    sha256: str
+    run_id: str | None
+    created_at: str
+    created_by: Actor
+    expires_at: str | None
+
+
+class LinkedFile(File, frozen=True, kw_only=True):
+    """A file, and an address that opens it without a key for a while."""
+
+    url: str
+    url_expires_at: str
+
+
+class OutputFile(File, frozen=True, kw_only=True):
+    """A file that a run made, and the event that says so."""
+
+    seq: int
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """The file is gone."""
+
+    file_id: str
+    deleted: bool
+
+
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """A key's record."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 from starlette.routing import BaseRoute, Route
 
 from gateway.dialects.native import answers as a
@@ -44,6 +45,15 @@ BULK_MATCHING = About(
     query=p.Act, body=wire.BulkCancelAll, answers={200: (a.BulkDone, LINES)}, refusals=(400, 413, 422)
 )
 BULK = (400, 413, 422)
+
+UPLOADED = ("application/octet-stream", "multipart/form-data")
+UPLOAD = (400, 413, 422)
+FETCHED = About(
+    query=p.Ticketed,
+    answers={200: Raw("application/octet-stream"), 206: Raw("application/octet-stream"), 304: None},
+    refusals=(400, 404, 416),
+    headers=("Range",),
+)
 
 TABLE: dict[str, About] = {
     "POST /v1/runs": CREATED,
@@ -126,6 +136,21 @@ TABLE: dict[str, About] = {
         body=wire.PutAgent, answers={200: a.Agent, 201: a.Agent}, refusals=CHANGED, makes={"agent_id": "/id"}
     ),
     "GET /v1/agents/{agent_id}": About(query=p.Version, answers={200: a.Agent}, refusals=(400, 404)),
+    "POST /v1/files": About(
+        query=p.NameFile, other_bodies=UPLOADED, answers={201: a.File}, refusals=UPLOAD, makes={"file_id": "/file_id"}
+    ),
+    "GET /v1/files": About(query=p.FindFiles, answers={200: a.Page[a.File]}, refusals=(400, 404)),
+    "GET /v1/files/{file_id}": About(query=p.Ticketed, answers={200: a.LinkedFile}, refusals=(400, 404)),
+    "GET /v1/files/{file_id}/content": FETCHED,
+    "DELETE /v1/files/{file_id}": About(answers={200: a.Removed}, refusals=(400, 404)),
+    "POST /v1/runs/{run_id}/files": About(
+        query=p.NameOutput,
+        other_bodies=UPLOADED,
+        answers={201: a.OutputFile},
+        refusals=(*UPLOAD, 404, 409),
+        headers=("Lease",),
+    ),
+    "GET /files/{file_id}": msgspec.structs.replace(FETCHED, query=p.Signed),
     "POST /v1/tickets": About(body=wire.CreateTicket, answers={201: a.Ticket}, refusals=(400, 404, 413, 422)),
     "POST /v1/keys": About(
         body=wire.CreateKey, answers={201: a.NewKey, 200: a.NewKey}, refusals=(400, 413, 422), makes={"key_id": "/id"}

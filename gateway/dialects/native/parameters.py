@@ -163,6 +163,34 @@ class PageOfFold(msgspec.Struct, frozen=True, kw_only=True):
     cursor: Seq | None = None
 
 
+class NameFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file is called."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+
+
+class NameOutput(NameFile, frozen=True, kw_only=True):
+    """What the file is called, and which attempt and step made it."""
+
+    attempt: Annotated[int, Meta(ge=1, le=2**53)] | None = None
+    step_id: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class FindFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """Which page of files is wanted, of which run; `cursor` is a file's id."""
+
+    run_id: str | None = None
+    limit: Page = 50
+    cursor: str | None = None
+
+
+class Signed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a signed address brings with it."""
+
+    expires: Annotated[int, Meta(ge=0, le=2**53)]
+    signature: str
+
+
 class Include(msgspec.Struct, frozen=True, kw_only=True):
     """What is wanted beside the record."""
 
