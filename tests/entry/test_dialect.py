@@ -164,6 +164,7 @@ def test_a_query_is_read_into_the_types_of_its_struct() -> None:
         (b"deep=perhaps", "deep"),
         (b"status=dim", "status"),
         (b"since=yesterday", "since"),
+        (b"since=0.5", "since"),
         (b"since=2026-11-22T08:00:00", "since"),
         (b"limit=1&limit=2", "limit"),
     ],

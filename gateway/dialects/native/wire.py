@@ -251,7 +251,7 @@ class CreateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A new API key; its tenant is the caller's by default."""
 
     scopes: Annotated[list[Scope], Meta(min_length=1, max_length=8)]
-    tenant: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    tenant: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")] | None = None
     name: Annotated[str, Meta(max_length=200)] | None = None
     principal: PrincipalBody | None = None
     agents: Annotated[list[Segment], Meta(min_length=1, max_length=100)] | None = None
