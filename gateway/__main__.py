@@ -19,7 +19,7 @@ COMMANDS: Final = {
     "tail": "gateway.commands.tail",
     "runs": "gateway.commands.runs",
     "demo": "gateway.commands.demo",
-    "serve-worker": "gateway.commands.worker",
+    "serve-worker": "gateway.commands.serve_worker",
 }
 
 
