@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "exec": "gateway.commands.exec",
     "tail": "gateway.commands.tail",
     "runs": "gateway.commands.runs",
+    "worker": "gateway.commands.worker",
     "demo": "gateway.commands.demo",
     "serve-worker": "gateway.commands.serve_worker",
 }

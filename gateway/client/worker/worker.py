@@ -21,6 +21,8 @@ from gateway.client.worker.strays import Strays
 logger = logging.getLogger(__name__)
 
 CONCURRENCY = 10
+MOST_RUNS = 450
+"""Each has a stream of its own, and now and then a call: less than half of what a client may open at once."""
 CLAIM_WAIT_S = 20.0
 CLAIM_MOST = 100
 DRAIN_S = 30.0
@@ -38,7 +40,7 @@ class Worker:
     more often it comes.
 
     Args:
-        concurrency: how many runs are executed at once.
+        concurrency: how many runs are executed at once; more than `MOST_RUNS` take another process.
         queues: where it claims, in this order; else the queues of its agents.
         name: who it is, for people; else its machine and process.
         drain_s: how long running handlers may take to end once it stops; then their runs are given back.
@@ -54,8 +56,8 @@ class Worker:
         name: str | None = None,
         drain_s: float = DRAIN_S,
     ) -> None:
-        if concurrency < 1:
-            raise ValueError(f"a worker has room for one run at least, not {concurrency}")
+        if not 1 <= concurrency <= MOST_RUNS:
+            raise ValueError(f"a worker executes from 1 to {MOST_RUNS} runs at once, not {concurrency}")
         self._client = client
         self._agents = _by_name(agents)
         self._concurrency = concurrency
@@ -68,6 +70,11 @@ class Worker:
         self._stopping = asyncio.Event()
         self._room = asyncio.Event()
         self._strays = Strays(client)
+
+    @property
+    def running(self) -> int:
+        """How many runs it executes now."""
+        return len(self._running)
 
     def main(self) -> None:
         """Run until SIGTERM or SIGINT; the second of them ends the process at once.
