@@ -14,10 +14,11 @@ from gateway.store.link import Link
 from tests.support.links import connect
 from tests.support.native import accepted, act, open_client
 from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore, run_gateway
+from tests.support.work import claim, put_agent, queue_run, write
 
 ID = r"[0-7][0-9A-HJKMNP-TV-Z]{25}"
 DIGEST = r"[0-9a-f]{32}"
-RUN, TENANT = rf"gw:\{{{ID}\}}", r"gw:\{t:[\w.-]+\}"
+RUN, TENANT, QUEUE = rf"gw:\{{{ID}\}}", r"gw:\{t:[\w.-]+\}", r"gw:\{q:[\w.-]+:[\w.:@+-]+\}"
 
 # What a key may be called, its type, and how long it lives: until its time, or for the reason that is given.
 PATTERNS: dict[str, tuple[str, str]] = {
@@ -30,12 +31,17 @@ PATTERNS: dict[str, tuple[str, str]] = {
     rf"{TENANT}:clock": ("string", "one a tenant"),
     rf"{TENANT}:applied": ("hash", "an entry leaves with its run"),
     rf"{TENANT}:(moving|asking|runs)": ("zset", "an entry leaves with its run"),
-    rf"{TENANT}:by:(status|agent|thread|trigger|tag|batch_id|parent_run_id|root_run_id):.+": (
+    rf"{TENANT}:by:(status|agent|thread|trigger|tag|batch_id|parent_run_id|root_run_id|depends_on):.+": (
         "zset",
         "an entry leaves with its run",
     ),
     rf"{TENANT}:feed": ("hash", "one a tenant"),
     rf"{TENANT}:feedlog": ("stream", "one a tenant, trimmed"),
+    rf"{TENANT}:queues": ("set", "an entry a queue"),
+    rf"{TENANT}:(agents|agentversions)": ("hash", "an entry a version of an agent"),
+    rf"{QUEUE}:(entries|places|holders)": ("hash", "an entry leaves with its run"),
+    rf"{QUEUE}:(lanes|ready|parked|hidden|permits)": ("zset", "an entry leaves with its run"),
+    rf"{QUEUE}:(used|limits)": ("hash", "an entry an agent"),
     r"gw:\{timers:\d\d\}": ("zset", "an entry leaves when nothing is due any more"),
     r"gw:\{access\}:keys": ("hash", "for ever"),
     r"gw:\{access\}:secret": ("string", "for ever"),
@@ -69,8 +75,21 @@ async def be_busy(api: RunningGateway) -> None:
     stream = await api.client.get(f"/v1/runs/{parent['id']}/stream")
     assert stream.status_code == 200
     await asyncio.gather(*(api.create_run() for _ in range(10)))
+    await be_busy_with_queues(api)
     async with open_client(api, tenant="other-tenant") as client:
         accepted(await client.post("/v1/runs", json={"agent_id": "x", "mode": "direct"}), 201)
+
+
+async def be_busy_with_queues(api: RunningGateway) -> None:
+    """Leave queued runs in every place that a queue has for them."""
+    await put_agent(api, "busy", queue="busy", max_concurrent=1)
+    first, *_ = [await queue_run(api, "busy", agent_id="busy", concurrency_key="k") for _ in range(3)]
+    await queue_run(api, "busy", depends_on=[{"run_id": first}])
+    (claimed,) = await claim(api, "busy", most=5)
+    accepted(await write(api, claimed, COMPLETE))
+    await claim(api, "busy")
+    reserved = await api.gateway.services.work._queues.reserve(api.tenant, "busy", 1)
+    assert not reserved.run_ids
 
 
 async def describe(link: Link) -> dict[str, tuple[str, int]]:
