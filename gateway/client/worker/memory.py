@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from hashlib import blake2b
 from typing import Any
 
@@ -20,6 +21,7 @@ class Memory:
 
     def __init__(self, claim: Claim) -> None:
         self._checkpoint = claim.checkpoint
+        self._counting = threading.Lock()
         self._numbers: dict[str, int] = {}
         recorded = [(match, answer) for answer in claim.answers if (match := _REQUEST_ID.fullmatch(answer.request_id))]
         recorded.sort(key=lambda pair: int(pair[0][2]))
@@ -67,8 +69,10 @@ class Memory:
         return f"ask-{self._origin}-{self._count('ask')}-{_digest(prompt)}"
 
     def _count(self, kind: str) -> int:
-        self._numbers[kind] = self._numbers.get(kind, 0) + 1
-        return self._numbers[kind]
+        # A handler in a thread may have threads of its own.
+        with self._counting:
+            self._numbers[kind] = self._numbers.get(kind, 0) + 1
+            return self._numbers[kind]
 
 
 def _digest(prompt: str) -> str:

@@ -94,7 +94,11 @@ class Session:
 
     def stop(self, reason: Stop, *, why: str | None = None, grace_s: float = GRACE_S) -> None:
         """Have the handler stop: it is cancelled, and has `grace_s` seconds to clean up."""
-        if self.is_over or (self.stopped is not None and reason <= self.stopped):
+        if self.is_over or (self.stopped is not None and reason < self.stopped):
+            return
+        if reason is self.stopped:
+            # Told again by another way, perhaps by one that says more.
+            self.why = self.why or why
             return
         self.stopped, self.why = reason, why
         self.deadline_s = asyncio.get_running_loop().time() + grace_s
@@ -278,6 +282,8 @@ class Session:
     async def watch(self) -> None:
         """Stop the handler once an append has been refused for good."""
         error = await self._writer.failed()
+        if self.stopped is Stop.SUSPENDED:
+            return
         lost = isinstance(error, Fenced | InvalidState)
         self.stop(Stop.LOST if lost else Stop.REFUSED, why=str(error))
 

@@ -130,7 +130,7 @@ class Worker:
                     known[agent.name] = agent.queue or known.get(agent.name, "default")
                     await self._register(agent)
             except (ConnectionLost, Unavailable) as error:
-                failures = await self._rest(error, failures)
+                failures = await self._rest(failures, error)
             else:
                 mine = [known[name] for name in self._agents]
                 return list(dict.fromkeys(self._queues if self._queues is not None else mine))
@@ -145,6 +145,7 @@ class Worker:
             logger.warning("the key may not register the agent %s; its policy stays as it is", agent.name)
 
     async def _claim_until_stopped(self, queues: Sequence[str]) -> None:
+        loop = asyncio.get_running_loop()
         failures = 0
         while not self._stopping.is_set():
             room = min(self._concurrency - len(self._running), CLAIM_MOST)
@@ -152,14 +153,19 @@ class Worker:
                 self._room.clear()
                 await self._room.wait()
                 continue
+            began_s = loop.time()
             try:
                 claims = await self._claim(queues, room)
-                failures = 0
             except (ConnectionLost, Unavailable) as error:
-                failures = await self._rest(error, failures)
+                failures = await self._rest(failures, error)
                 continue
             for claim in claims:
                 self._take(claim)
+            if claims or loop.time() - began_s > CLAIM_WAIT_S / 2:
+                failures = 0
+            else:
+                # Answered with nothing before its time: the gateway is about to stop.
+                failures = await self._rest(failures)
 
     async def _claim(self, queues: Sequence[str], room: int) -> list[Claim]:
         """Return what is next; when the worker is stopped meanwhile, give back what was on its way."""
@@ -201,8 +207,9 @@ class Worker:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("%s ended in a fault of the worker", task.get_name(), exc_info=error)
 
-    async def _rest(self, error: ClientError, failures: int) -> int:
-        logger.warning("the gateway is away: %s", error)
+    async def _rest(self, failures: int, error: ClientError | None = None) -> int:
+        if error is not None:
+            logger.warning("the gateway is away: %s", error)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._client.backoff.delay_s(failures)):
                 await self._stopping.wait()

@@ -137,6 +137,30 @@ async def test_a_paused_run_holds_until_it_is_resumed(client: Client) -> None:
     assert texts == [f"{number} " for number in range(len(texts))]
 
 
+async def test_a_paused_run_does_not_end(client: Client) -> None:
+    """A handler that is done waits for the resume: neither its output nor its failure comes before."""
+    agent, go_on = Agent("done", retry=Retry(max_attempts=2, initial_delay_s=0)), asyncio.Event()
+
+    @agent.run
+    async def handle(run: Run) -> str:
+        if run.attempt == 1:
+            await go_on.wait()
+            raise ValueError("not yet")
+        return "done"
+
+    async with working(client, agent):
+        run_id = await queue_run(client, agent)
+        await until_status(client, run_id, "running")
+        await client.runs.pause(run_id)
+        await asyncio.sleep(0.2)
+        go_on.set()
+        await asyncio.sleep(0.3)
+        assert (await client.runs.get(run_id)).status == "paused"
+        await client.runs.resume(run_id)
+        run = await end_of(client, run_id)
+    assert (run.attempt, run.output) == (2, "done")
+
+
 async def test_a_question_is_not_lost_in_a_pause(client: Client) -> None:
     """Asked once the run is resumed, answered, and the answer is the handler's."""
     agent, go_on = Agent("asker"), asyncio.Event()
@@ -394,6 +418,28 @@ async def test_a_worker_that_stops_gives_its_runs_back(client: Client) -> None:
     assert (run.output, run.attempt, run.failed_attempts) == ("moved", 1, 0)
     types = await read_types(client, run_id, own=False)
     assert (types.count("run.released"), types.count("log")) == (1, 0)
+
+
+async def test_a_worker_that_stops_at_a_question_leaves_it_open(client: Client) -> None:
+    """Whoever claims the run after the answer goes on in the same attempt, and repeats nothing."""
+    agent = Agent("asker")
+
+    @agent.run
+    async def handle(run: Run) -> Any:
+        await run.say("Before. ")
+        return await run.ask("Well?")
+
+    async with working(client, agent, drain_s=0):
+        run_id = await queue_run(client, agent)
+        await until_status(client, run_id, "waiting_for_input")
+    waiting = await client.runs.get(run_id)
+    assert (waiting.status, waiting.lease, len(waiting.open_requests)) == ("waiting_for_input", None, 1)
+    await client.runs.input(run_id, "well")
+    async with working(client, agent):
+        run = await end_of(client, run_id)
+    assert (run.output, run.attempt) == ("well", 1)
+    assert await read_texts(client, run_id) == ["Before. "]
+    assert "run.attempt_started" not in await read_types(client, run_id, own=False)
 
 
 async def test_a_worker_that_drains_lets_its_runs_end(client: Client) -> None:
