@@ -35,6 +35,8 @@ GRACE_S = 8.0
 CONFIRM_S = 0.5
 """Kept of a cancel's grace for telling the gateway."""
 AGAIN_S = 0.1
+FOLLOW_AFTER_S = 0.1
+"""A run that ends sooner, and asks nothing, is not worth a stream: its appends name what is pending."""
 
 ENDS = frozenset(
     {
@@ -89,6 +91,7 @@ class Session:
         self._writer = writer
         self._answers: dict[str, Answer] = {}
         self._answered = asyncio.Condition()
+        self._asked = asyncio.Event()
         self._calls: set[asyncio.Task[Any]] = set()
         self._interrupted = False
 
@@ -179,6 +182,7 @@ class Session:
         event = {"type": "run.waiting_for_input", "data": question}
         event |= {name: value for name, value in place._asdict().items() if value is not None}
         key = uuid4().hex
+        self._asked.set()
         while True:
             await self.gate.wait()
             await self.flush()
@@ -245,6 +249,9 @@ class Session:
     async def follow(self) -> None:
         """Take orders from the run's own log for as long as it goes on."""
         run_id = self.claim.run.id
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FOLLOW_AFTER_S):
+                await self._asked.wait()
         items = self._client.runs.events(run_id, after=self.claim.run.head_seq, types=["run.*"], patience_s=None)
         try:
             async with aclosing(items):
