@@ -1,4 +1,4 @@
-"""The Python client: read a run's log live, write a run, steer it.
+"""The Python client: read a run's log live, write a run, steer it, send and fetch files.
 
 It speaks the public HTTP API only and imports nothing else of the gateway.
 """
@@ -21,6 +21,7 @@ from gateway.client.errors import (
     LogExpired,
     NotFound,
     ProtocolError,
+    SourceChanged,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -36,6 +37,7 @@ from gateway.client.models import (
     Dependency,
     Event,
     FeedItem,
+    File,
     Gap,
     Holder,
     Lease,
@@ -73,6 +75,7 @@ __all__ = [
     "EventTooLarge",
     "FeedItem",
     "Fenced",
+    "File",
     "Forbidden",
     "Gap",
     "Holder",
@@ -89,6 +92,7 @@ __all__ = [
     "RetryPolicy",
     "Run",
     "Snapshot",
+    "SourceChanged",
     "StreamItem",
     "Ticket",
     "TooLarge",
