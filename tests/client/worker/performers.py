@@ -13,6 +13,7 @@ TRIES = Retry(max_attempts=3, backoff="fixed", initial_delay_s=0)
 counter = Agent("counter", retry=TRIES)
 talker = Agent("talker")
 waiter = Agent("waiter")
+stepper = Agent("stepper", retry=Retry(max_attempts=100, backoff="fixed", initial_delay_s=0))
 
 
 def note(run: Run, text: str) -> None:
@@ -58,3 +59,15 @@ async def wait(run: Run) -> dict[str, Any]:
     answer = await run.ask("Go on?", suspend=True)
     await run.say("After.")
     return {"answer": answer}
+
+
+@stepper.run
+async def step(run: Run) -> int:
+    """Take ten short steps, each saved."""
+    start = (run.checkpoint_state or {"n": 0})["n"]
+    for number in range(start, 10):
+        async with run.step(f"step {number}"):
+            await run.say(f"{number} ")
+            await asyncio.sleep(0.05)
+        await run.checkpoint({"n": number + 1})
+    return 10

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,32 @@ async def test_a_killed_workers_run_goes_on_from_its_checkpoint(
     assert first == saved[-1] + 1
     assert log[last].type == "run.attempt_failed"
     assert {event.type for event in log[first - 1 : last]} == {"message.delta"}
+
+
+async def test_every_run_ends_once_whatever_is_killed(gateway: GatewayProcess, client: Client) -> None:
+    """Workers, killed at random and replaced: each run completes, and each step that was saved is done once."""
+    chance = random.Random(3)
+    with ExitStack() as stack:
+        workers = [stack.enter_context(worker(gateway, "stepper")) for _ in range(2)]
+        await registered(client, "stepper")
+        run_ids = [(await client.runs.create("stepper", mode="queued")).id for _ in range(40)]
+        for _ in range(6):
+            await asyncio.sleep(chance.uniform(0.5, 1.5))
+            index = chance.randrange(2)
+            workers[index].kill()
+            workers[index] = stack.enter_context(worker(gateway, "stepper"))
+        runs = [await client.runs.wait(run_id, timeout_s=60) for run_id in run_ids]
+    assert {(run.status, run.output) for run in runs} == {("completed", 10)}
+    assert max(run.attempt for run in runs) > 1
+    for run_id in run_ids:
+        log = await read_log(client, run_id)
+        assert [event.type for event in log].count("run.completed") == 1
+        void: set[int] = set()
+        for begun in (event for event in log if event.type == "run.attempt_started" and event.data.get("supersedes")):
+            first, last = begun.data["supersedes"]
+            void |= set(range(first, last + 1))
+        said = [event.data["content"] for event in log if event.type == "message.delta" and event.seq not in void]
+        assert said == [f"{number} " for number in range(10)]
 
 
 async def test_a_gateway_that_is_started_again_is_not_noticed(
