@@ -57,6 +57,7 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     start_timeout_ms: int | None = 600_000
     timeout_ms: int | None = None
     heartbeat_ms: int | None = None
+    file_ids: tuple[str, ...] = ()
     extensions: dict[str, Any] = {}
     agent_version: int = 0
     queue: str = "default"

@@ -35,6 +35,7 @@ STATUS_BY_CLASS: Final[Mapping[type[Exception], int]] = {
     errors.MethodNotAllowed: 405,
     errors.Conflict: 409,
     errors.LogExpired: 410,
+    errors.RangeUnsatisfiable: 416,
     errors.StoreUnavailable: 503,
     errors.Draining: 503,
 }
@@ -104,6 +105,8 @@ def problem_response(error: Exception, request_id: str, speech: Speech | None = 
         headers["WWW-Authenticate"] = 'Bearer realm="gateway"'
     if isinstance(error, errors.StoreUnavailable | errors.Draining):
         headers["Retry-After"] = str(error.facts.get("retry_after_s", 1))
+    if isinstance(error, errors.RangeUnsatisfiable):
+        headers["Content-Range"] = f"bytes */{error.facts['size_bytes']}"
     return respond(describe_problem(error, request_id), headers, speech)
 
 

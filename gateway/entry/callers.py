@@ -47,7 +47,7 @@ class Callers:
         """Return what a credential allows."""
         if credential.kind == "key":
             return await self._access.authenticate(credential.secret)
-        ticket = verify_ticket(credential.secret, await self._signing_secret(), now_ms=self._clock.now_ms())
+        ticket = verify_ticket(credential.secret, await self.signing_secret(), now_ms=self._clock.now_ms())
         grant = _grant(ticket)
         await self._access.admit(grant, now_ms=self._clock.now_ms())
         return grant
@@ -66,9 +66,10 @@ class Callers:
             runs=None if grant.runs is None else tuple(sorted(grant.runs)),
             thread_id=grant.thread_id,
         )
-        return sign_ticket(ticket, await self._signing_secret())
+        return sign_ticket(ticket, await self.signing_secret())
 
-    async def _signing_secret(self) -> bytes:
+    async def signing_secret(self) -> bytes:
+        """Return the secret that signs tickets and URLs of files."""
         if self._secret is None:
             self._secret = await self._access.signing_secret()
         return self._secret

@@ -10,12 +10,14 @@ from starlette.requests import Request
 from gateway.edge import query as q
 from gateway.edge.body import read_json
 from gateway.entry.callers import Callers
+from gateway.entry.files import FileDoor
 from gateway.entry.streaming import SseDoor
 from gateway.hub.hub import Hub
 from gateway.service.access import Access
 from gateway.service.agents import Agents
 from gateway.service.bulk import Bulk
 from gateway.service.control import Control
+from gateway.service.files import Files
 from gateway.service.folds import Folds
 from gateway.service.listing import Listing
 from gateway.service.once import Once
@@ -40,6 +42,7 @@ class Bounds(msgspec.Struct, frozen=True):
     wait_s: float
     stream_runs: int
     ticket_ttl_s: int
+    file_bytes: int
     default_agent: str
 
 
@@ -53,6 +56,8 @@ class Services(msgspec.Struct, frozen=True):
     writing: Writing
     listing: Listing
     folds: Folds
+    files: Files
+    file_door: FileDoor
     once: Once
     work: Work
     agents: Agents

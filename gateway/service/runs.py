@@ -23,6 +23,7 @@ from gateway.service.actors import Caller, require_run
 from gateway.service.agents import Agents
 from gateway.service.journal import Journal
 from gateway.service.narrowing import Permitted, narrow
+from gateway.service.shelf import Shelf
 from gateway.store.indexes import IndexStore
 from gateway.store.keys import digest
 from gateway.store.log import LogName
@@ -80,6 +81,7 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     scheduled_ms: int | None = None
     delay_ms: int | None = None
     heartbeat_ms: int | None = None
+    file_ids: tuple[str, ...] = ()
     extensions: dict[str, Any] = {}
     priority: int = 0
     concurrency_key: str | None = None
@@ -103,13 +105,21 @@ class Runs:
     """Runs of all tenants, as callers may see them."""
 
     def __init__(
-        self, journal: Journal, runs: RunStore, indexes: IndexStore, agents: Agents, hub: Hub, limits: RunLimits
+        self,
+        journal: Journal,
+        runs: RunStore,
+        indexes: IndexStore,
+        agents: Agents,
+        hub: Hub,
+        shelf: Shelf,
+        limits: RunLimits,
     ) -> None:
         self._journal = journal
         self._agents = agents
         self._runs = runs
         self._indexes = indexes
         self._hub = hub
+        self._shelf = shelf
         self._limits = limits
 
     async def create(self, caller: Caller, new: NewRun) -> Run:
@@ -120,6 +130,7 @@ class Runs:
             InvalidBody: what is asked for contradicts itself, or names a preset that the agent does not have.
             TooLarge: input or metadata are over their bounds.
             NotFound: the parent, or a run that this one depends on, is no run of this caller.
+            InvalidBody: an input file is none of this caller's.
         """
         access.require_creation(caller.grant, new.agent_id, new.thread_id)
         if new.mode not in MODES:
@@ -131,6 +142,7 @@ class Runs:
             return made
         agent = await self._agents.find(caller.tenant, new.agent_id)
         check_preset(agent, new.preset)
+        await self._shelf.require(caller.grant, new.file_ids)
         parent = None
         if new.parent_run_id is not None:
             parent = await self.get(caller.grant, new.parent_run_id)
@@ -191,6 +203,7 @@ class Runs:
             batch_id=new.batch_id,
             scheduled_ms=scheduled_ms if scheduled_ms is not None and scheduled_ms > now_ms else None,
             heartbeat_ms=new.heartbeat_ms,
+            file_ids=new.file_ids,
             extensions=new.extensions,
             priority=new.priority,
             concurrency_key=new.concurrency_key,
@@ -333,7 +346,7 @@ class Runs:
             return None
 
     async def remove(self, run: Run, *, mark: str = NOBODY) -> None:
-        """Remove an ended run and its index entries; the note of it lets the reconciler finish after a crash.
+        """Remove an ended run, its files and index entries; the note of it lets the reconciler finish after a crash.
 
         Args:
             mark: Of the request that asked for it.
@@ -343,4 +356,10 @@ class Runs:
         change_id = await self._indexes.begin_change(tenant, run.id, now_ms)
         await self._indexes.bury(tenant, run.id, mark, self._limits.idempotency_ms)
         await self._runs.remove(run)
+        await self._shelf.remove_of_run(tenant, run.id)
         await self._journal.finish_removal(run, change_id)
+
+    async def forget(self, tenant: str, run_id: str, change_id: str) -> None:
+        """Finish what whoever removed the run, or never came to create it, left of it."""
+        await self._shelf.remove_of_run(tenant, run_id)
+        await self._journal.forget(tenant, run_id, change_id)

@@ -8,6 +8,7 @@ from typing import Any
 from gateway.domain.access import KeyRecord
 from gateway.domain.agents import Agent
 from gateway.domain.due import judge_all
+from gateway.domain.files import FileRecord
 from gateway.domain.lifecycle import Status
 from gateway.domain.retry import Policy
 from gateway.domain.run import Question, Run
@@ -78,6 +79,7 @@ def run_body(run: Run) -> dict[str, Any]:
         "replay_of": spec.replay_of,
         "lineage_depth": spec.lineage_depth,
         "batch_id": spec.batch_id,
+        "file_ids": spec.file_ids,
         "extensions": spec.extensions,
         "agent_version": spec.agent_version,
         "queue": spec.queue,
@@ -226,6 +228,21 @@ def key_body(record: KeyRecord) -> dict[str, Any]:
         "agents": None if record.agents is None else sorted(record.agents),
         "created_at": at(record.created_at_ms),
         "revoked_at": at(record.revoked_at_ms),
+    }
+
+
+def file_body(record: FileRecord, expires_ms: int | None) -> dict[str, Any]:
+    """Return a file's record; `expires_ms` is when it is removed for its age."""
+    return {
+        "file_id": record.file_id,
+        "name": record.name,
+        "size_bytes": record.size_bytes,
+        "content_type": record.content_type,
+        "sha256": record.sha256,
+        "run_id": record.run_id,
+        "created_at": at(record.created_ms),
+        "created_by": record.created_by,
+        "expires_at": at(expires_ms),
     }
 
 

@@ -9,6 +9,7 @@ from gateway.dialects.native.bulk import BulkRoutes
 from gateway.dialects.native.context import Native
 from gateway.dialects.native.control import ControlRoutes
 from gateway.dialects.native.events import EventRoutes
+from gateway.dialects.native.files import FileRoutes
 from gateway.dialects.native.folds import FoldRoutes
 from gateway.dialects.native.keys import AccessRoutes
 from gateway.dialects.native.runs import RunRoutes
@@ -26,6 +27,7 @@ def routes(native: Native) -> list[BaseRoute]:
         *streams.routes(),
         *SocketRoutes(native).routes(),
         *EventRoutes(native, streams).routes(),
+        *FileRoutes(native).routes(),
         *FoldRoutes(native).routes(),
         *AccessRoutes(native).routes(),
         *AgentRoutes(native).routes(),

@@ -90,6 +90,7 @@ class RunRoutes:
             scheduled_ms=to_ms(body.scheduled_at),
             delay_ms=duration_ms(body.delay_s),
             heartbeat_ms=duration_ms(body.heartbeat_s),
+            file_ids=tuple(file_id.upper() for file_id in body.file_ids),
             extensions=body.extensions,
             priority=body.priority,
             concurrency_key=body.concurrency_key,
