@@ -64,6 +64,7 @@ from gateway.store.timers import TimerStore
 logger = logging.getLogger(__name__)
 
 DIALECTS: tuple[str, ...] = (
+    "agents",
     "threads",
     "interrupts",
 )
