@@ -67,6 +67,7 @@ DIALECTS: tuple[str, ...] = (
     "agents",
     "threads",
     "interrupts",
+    "processes",
 )
 """The systems that are spoken beside the native API, each the name of its folder in `dialects/`."""
 
