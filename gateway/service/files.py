@@ -103,7 +103,8 @@ class Files:
         """
         new = _check(new)
         run = require_run(caller.grant, await self._runs.load(run_id, caller.tenant))
-        asked = {**msgspec.to_builtins(new), **msgspec.to_builtins(how)}
+        # Not under which lease: a repeat may come under another, and is guarded by that.
+        asked = {**msgspec.to_builtins(new), "step_id": how.step_id}
         record, fresh = await self._store(caller, f"file of {run_id}", asked, new, chunks, run)
         if not fresh:
             shared = await self._shelf.share(record)

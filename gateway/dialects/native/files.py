@@ -53,7 +53,7 @@ class FileRoutes:
         how = Announcement(
             lease=request.headers.get("lease"),
             attempt=q.read_int(query, "attempt", low=1, high=2**53),
-            step_id=q.read_text(query, "step_id", max_chars=128),
+            step_id=q.read_text(query, "step_id", max_chars=128) or None,
         )
         run_id, upload = run_id_of(request), await self._open(request)
         record, seq = await self._native.files.upload_output(

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from gateway.domain.access import RUNS_READ, RUNS_WRITE
 from tests.support.native import accepted, act, get_log, get_types, open_client, refused
@@ -553,6 +554,43 @@ async def test_every_process_opens_what_another_signed(store: RunningStore) -> N
         url = accepted(await one.client.get(f"/v1/files/{record['file_id']}"))["url"]
         async with run_gateway(store.url, tenant=one.tenant, data_dir=data_dir) as two:
             assert (await two.client.get(url.replace(one.url, two.url))).content == CONTENT
+
+
+async def test_the_files_that_a_log_names_get_urls(api: RunningGateway) -> None:
+    """Those that the caller could ask for itself: not what is gone, another agent's, or never was a file."""
+    run, other = await api.create_run(agent_id="mine"), await api.create_run(agent_id="others")
+    output = await stored(api, path=f"/v1/runs/{run['id']}/files")
+    gone = await stored(api, path=f"/v1/runs/{run['id']}/files")
+    foreign = await stored(api, path=f"/v1/runs/{other['id']}/files")
+    accepted(await api.client.delete(f"/v1/files/{gone['file_id']}"))
+    about = {"name": "x", "size_bytes": 1, "content_type": "a/b"}
+    named = [("file.created", about | {"file_id": file_id}) for file_id in (foreign["file_id"], "elsewhere {}")]
+    accepted(await api.append(run["id"], *named))
+    native = api.gateway._native
+    key, _ = await api.gateway.access.create_key(
+        tenant=api.tenant,
+        name=None,
+        principal=None,
+        scopes=frozenset({RUNS_READ}),
+        agents=frozenset({"mine"}),
+        now_ms=0,
+    )
+    grant = await api.gateway.access.authenticate(key)
+    files = (await native.folds.snapshot(grant, run["id"])).state.files
+    request = Request({"type": "http", "scheme": "https", "path": "/", "headers": [(b"host", b"runs.example")]})
+    linked = await native.file_door.link_outputs(request, grant, files)
+    assert [each.file.file_id for each in linked] == [
+        output["file_id"],
+        gone["file_id"],
+        foreign["file_id"],
+        "elsewhere {}",
+    ]
+    assert [each.link is None for each in linked] == [False, True, True, True]
+    assert linked[0].link is not None
+    url = linked[0].link.url
+    assert url.startswith(f"https://runs.example/files/{output['file_id']}?")
+    async with httpx.AsyncClient() as nobody:
+        assert (await nobody.get(url.replace("https://runs.example", api.url))).content == CONTENT
 
 
 # --- Ranges and conditions
