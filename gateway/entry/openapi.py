@@ -82,16 +82,20 @@ class Shapes:
         return schema
 
 
-def sse_item(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of one frame of a stream whose data is JSON of this schema."""
+def sse_item(frames: Frames, shapes: Shapes) -> dict[str, Any]:
+    """Return the schema of one frame of a stream, as a reader has it: its fields, data being JSON text."""
+    kinds = [_frame(shapes.of(frames.item), None)]
+    kinds += [_frame(shapes.of(kind), name) for name, kind in frames.named.items()]
+    return kinds[0] if len(kinds) == 1 else {"oneOf": kinds}
+
+
+def _frame(data: dict[str, Any], name: str | None) -> dict[str, Any]:
+    content = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
+    event = {"const": "message" if name is None else name, "description": "`message` is a frame without a name."}
     return {
         "type": "object",
-        "properties": {
-            "id": {"type": "string", "description": "The cursor to resume after."},
-            "event": {"type": "string"},
-            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data},
-        },
-        "required": ["data"],
+        "properties": {"id": {"type": "string", "description": "A cursor."}, "event": event, "data": content},
+        "required": ["event", "data"],
     }
 
 
@@ -100,9 +104,10 @@ def _types(text: Text, operations: Sequence[Operation]) -> list[Any]:
     for operation in operations:
         about = operation.about
         found += [about.body] if about.body is not None else []
-        for kind in about.answers.values():
-            found += [kind.item] if isinstance(kind, Frames) else []
-            found += [kind] if kind is not None and not isinstance(kind, Frames | Raw) else []
+        for frames in operation.streams:
+            found += [frames.item, *frames.named.values()]
+        for status in about.answers:
+            found += [kind for kind in operation.answers_of(status) if not isinstance(kind, Frames | Raw | None)]
     return found
 
 
@@ -115,15 +120,17 @@ def _operation(operation: Operation, operations: Sequence[Operation], shapes: Sh
         "parameters": list(_parameters(operation)),
         "responses": dict(_responses(operation, operations, shapes, text)),
     }
-    if about.body is not None:
-        content = {"application/json": {"schema": shapes.of(about.body)}}
-        content |= {media: {"schema": {"type": "string"}} for media in about.other_bodies}
+    content = {} if about.body is None else {"application/json": {"schema": shapes.of(about.body)}}
+    content |= {media: {"schema": {"type": "string"}} for media in about.other_bodies}
+    if content:
         described["requestBody"] = {"content": content, "required": _is_required(about.body, shapes)}
     return described
 
 
 def _is_required(body: Any, shapes: Shapes) -> bool:
     """Whether no body at all, which is read as `{}`, would be refused."""
+    if body is None:
+        return False
     reference = shapes.of(body).get("$ref", "")
     return bool(shapes.components.get(reference.rpartition("/")[2], {}).get("required"))
 
@@ -137,7 +144,7 @@ def _parameters(operation: Operation) -> Iterator[dict[str, Any]]:
         yield {"name": name, "in": "header", "schema": {"type": "string"}}
     if operation.method != "GET":
         yield REPEAT_KEY
-    if any(isinstance(kind, Frames) for kind in operation.about.answers.values()):
+    if operation.streams and operation.method == "GET":
         yield LAST_EVENT_ID
 
 
@@ -167,21 +174,33 @@ def _without_null(schema: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
 def _responses(
     operation: Operation, operations: Sequence[Operation], shapes: Shapes, text: Text
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    for status, kind in operation.about.answers.items():
+    for status in operation.about.answers:
         response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
-        if isinstance(kind, Frames):
-            content = {"schema": {"type": "string"}, "x-itemSchema": sse_item(shapes.of(kind.item))}
-            response["content"] = {"text/event-stream": content}
-        elif isinstance(kind, Raw):
-            response["content"] = {kind.media: {"schema": {"type": "string"}}}
-        elif kind is not None:
-            response["content"] = {"application/json": {"schema": shapes.of(kind)}}
+        content = _contents(operation.answers_of(status), shapes)
+        response |= {"content": content} if content else {}
         links = dict(_links(operation, operations))
         yield str(status), response | ({"links": links} if links else {})
     refusal = {"content": {text.refusal_media: {"schema": shapes.of(text.refusal)}}}
     for status in sorted({*ALWAYS, *operation.about.refusals}):
         yield str(status), {"description": HTTPStatus(status).phrase, **refusal}
     yield "default", {"description": "Any other refusal", **refusal}
+
+
+def _contents(kinds: Sequence[Any], shapes: Shapes) -> dict[str, dict[str, Any]]:
+    """Return each media type of an answer; several types of JSON are alternatives."""
+    found: dict[str, dict[str, Any]] = {}
+    for media, content in (_content(kind, shapes) for kind in kinds if kind is not None):
+        known = found.get(media)
+        found[media] = {"schema": {"anyOf": [known["schema"], content["schema"]]}} if known else content
+    return found
+
+
+def _content(kind: Any, shapes: Shapes) -> tuple[str, dict[str, Any]]:
+    if isinstance(kind, Frames):
+        return "text/event-stream", {"schema": {"type": "string"}, "x-itemSchema": sse_item(kind, shapes)}
+    if isinstance(kind, Raw):
+        return kind.media, {"schema": {"type": "string"}}
+    return "application/json", {"schema": shapes.of(kind)}
 
 
 def _links(operation: Operation, operations: Sequence[Operation]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -14,9 +14,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Frames(msgspec.Struct, frozen=True):
-    """An answer that is an SSE stream; `item` is the type of each frame's data."""
+    """An answer that is an SSE stream; `item` is the type of each frame's data, `named` that of frames with a name."""
 
     item: Any
+    named: Mapping[str, Any] = {}
 
 
 class Raw(msgspec.Struct, frozen=True):
@@ -31,7 +32,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         query: A struct whose fields are the query parameters.
         body: The type of the JSON body, None where there is none.
-        answers: The type of the JSON body of each status of success; `Frames` for a stream, None for no body.
+        answers: The type of the JSON body of each status of success; `Frames` for a stream, None for no body,
+            a tuple of these where it may be one or the other, or the caller chooses by `Accept`.
         refusals: Statuses of refusals beyond 401 and 403, which all may have.
         headers: Request headers that matter beyond those that all operations take.
         makes: Variables of other operations' paths, and where the answer's body has them (`{"run_id": "/id"}`).
@@ -65,10 +67,21 @@ class Operation(msgspec.Struct, frozen=True):
         first = (self.handle.__doc__ or "").strip().partition("\n")[0]
         return first.rpartition("`: ")[2].rstrip(".")
 
+    def answers_of(self, status: int) -> tuple[Any, ...]:
+        """Return what a status may be answered with."""
+        kind = self.about.answers[status]
+        return kind if isinstance(kind, tuple) else (kind,)
+
+    @property
+    def streams(self) -> list[Frames]:
+        """What it may answer that is a stream."""
+        kinds = (kind for status in self.about.answers for kind in self.answers_of(status))
+        return [kind for kind in kinds if isinstance(kind, Frames)]
+
     @property
     def id(self) -> str:
         """What tells it from all others of its dialect."""
-        return "_".join([self.method.lower(), *re.findall(r"[a-z0-9]+", self.path)])
+        return "_".join([self.method.lower(), *re.findall(r"[a-z0-9]+", self.path.replace("}:", "}/do/"))])
 
     @property
     def tag(self) -> str:

@@ -40,6 +40,17 @@ function typeLink(schema) {
   return name ? make("a", { href: `#type-${name}` }, code(sketch(schema))) : code(sketch(schema));
 }
 
+function showContent(content) {
+  const item = content["x-itemSchema"];
+  if (!item) return typeLink(content.schema);
+  const shown = make("span", null, "stream of ");
+  for (const frame of item.oneOf ?? [item]) {
+    const name = frame.properties.event.const;
+    shown.append(name === "message" ? "" : ` ${name}: `, typeLink(frame.properties.data.contentSchema), " ");
+  }
+  return shown;
+}
+
 function showOperation(path, method, operation, server) {
   const section = make("section", { id: operation.operationId });
   section.append(make("h2", null, make("span", { class: "method" }, method.toUpperCase()), code(server + path)));
@@ -53,12 +64,12 @@ function showOperation(path, method, operation, server) {
     section.append(make("h3", null, `Body, ${media}`), typeLink(content.schema));
   }
   section.append(make("h3", null, "Answers"));
-  section.append(table(["status", "", "type"], Object.entries(operation.responses).map(([status, response]) => {
-    const [content] = Object.values(response.content ?? {});
-    const item = content?.["x-itemSchema"]?.properties.data.contentSchema;
-    const shown = item ? make("span", null, "stream of ", typeLink(item)) : content ? typeLink(content.schema) : "";
-    return [code(status), response.description, shown];
-  })));
+  const answers = Object.entries(operation.responses).flatMap(([status, response]) => {
+    const contents = Object.entries(response.content ?? { "": null });
+    return contents.map(([media, content]) => [
+      code(status), response.description, media, content ? showContent(content) : ""]);
+  });
+  section.append(table(["status", "", "", "type"], answers));
   return section;
 }
 

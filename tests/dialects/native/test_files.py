@@ -566,7 +566,7 @@ async def test_the_files_that_a_log_names_get_urls(api: RunningGateway) -> None:
     about = {"name": "x", "size_bytes": 1, "content_type": "a/b"}
     named = [("file.created", about | {"file_id": file_id}) for file_id in (foreign["file_id"], "elsewhere {}")]
     accepted(await api.append(run["id"], *named))
-    native = api.gateway._native
+    native = api.gateway.services
     key, _ = await api.gateway.access.create_key(
         tenant=api.tenant,
         name=None,
