@@ -65,6 +65,7 @@ logger = logging.getLogger(__name__)
 
 DIALECTS: tuple[str, ...] = (
     "agents",
+    "jobs",
     "threads",
     "interrupts",
     "processes",
@@ -188,6 +189,7 @@ class Gateway:
                         "X-Request-Id",
                         "Retry-After",
                         "Location",
+                        "X-Next-Cursor",
                         "ETag",
                         "Content-Disposition",
                         "Content-Range",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,6 +73,8 @@ class _Mount(Mount):
 
     def __init__(self, prefix: str, routes: Sequence[BaseRoute], tell: Tell) -> None:
         super().__init__(prefix, app=_Speaking(Router(routes=routes, redirect_slashes=False), tell))
+        # A segment may hold an escaped line break, which the dot of Starlette's pattern does not take.
+        self.path_regex = re.compile(self.path_regex.pattern, re.DOTALL)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Match what the mount takes."""

@@ -16,6 +16,12 @@ SECURITY: Final = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
     "key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "An API key."},
 }
+TICKET: Final = {
+    "type": "apiKey",
+    "in": "query",
+    "name": "ticket",
+    "description": "A short-lived ticket, where a browser can send no header.",
+}
 REPEAT_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -57,13 +63,14 @@ def document(text: Text, operations: Sequence[Operation]) -> dict[str, Any]:
     for operation in operations:
         described = _operation(operation, operations, shapes, text)
         paths.setdefault(operation.path, {})[operation.method.lower()] = described
+    schemes = SECURITY | ({"ticket": TICKET} if any(map(_takes_tickets, operations)) else {})
     return {
         "openapi": "3.1.0",
         "info": {"title": text.title, "version": __version__, "description": text.description},
         "servers": [{"url": text.server}],
         "security": [{name: []} for name in SECURITY],
         "paths": paths,
-        "components": {"schemas": shapes.components, "securitySchemes": SECURITY},
+        "components": {"schemas": shapes.components, "securitySchemes": schemes},
     }
 
 
@@ -120,17 +127,21 @@ def _operation(operation: Operation, operations: Sequence[Operation], shapes: Sh
         "parameters": list(_parameters(operation)),
         "responses": dict(_responses(operation, operations, shapes, text)),
     }
-    content = {} if about.body is None else {"application/json": {"schema": shapes.of(about.body)}}
-    content |= {media: {"schema": {"type": "string"}} for media in about.other_bodies}
-    if content:
+    if _takes_tickets(operation):
+        described["security"] = [{name: []} for name in (*SECURITY, "ticket")]
+    if about.body is not None:
+        content = {"application/json": {"schema": shapes.of(about.body)}}
+        content |= {media: {"schema": {"type": "string"}} for media in about.other_bodies}
         described["requestBody"] = {"content": content, "required": _is_required(about.body, shapes)}
     return described
 
 
+def _takes_tickets(operation: Operation) -> bool:
+    return operation.about.query is not None and "ticket" in operation.about.query.__struct_fields__
+
+
 def _is_required(body: Any, shapes: Shapes) -> bool:
     """Whether no body at all, which is read as `{}`, would be refused."""
-    if body is None:
-        return False
     reference = shapes.of(body).get("$ref", "")
     return bool(shapes.components.get(reference.rpartition("/")[2], {}).get("required"))
 
@@ -149,12 +160,17 @@ def _parameters(operation: Operation) -> Iterator[dict[str, Any]]:
 
 
 def query_parameters(kind: type[msgspec.Struct]) -> Iterator[dict[str, Any]]:
-    """Yield a parameter for each field of a query's struct."""
+    """Yield a parameter for each field of a query's struct; a ticket is a credential and none of them."""
     (_,), components = msgspec.json.schema_components([kind])
     shape = _portable(components[kind.__name__])
     for name, schema in shape["properties"].items():
+        if name == "ticket":
+            continue
         told, schema = _without_null(schema)
         parameter = {"name": name, "in": "query", "required": name in shape["required"], "schema": schema}
+        if "contentSchema" in schema:
+            parameter["content"] = {schema["contentMediaType"]: {"schema": schema["contentSchema"]}}
+            del parameter["schema"]
         if schema.get("type") == "array":
             parameter |= {"style": "form", "explode": False}
         yield parameter | ({"description": told} if told else {})

@@ -42,8 +42,8 @@ class Bounds(msgspec.Struct, frozen=True):
     wait_s: float
     stream_runs: int
     ticket_ttl_s: int
-    file_bytes: int
     default_agent: str
+    file_bytes: int
 
 
 class Services(msgspec.Struct, frozen=True):

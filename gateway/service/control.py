@@ -163,15 +163,27 @@ class Control:
             await self._indexes.forget_key(caller.tenant, digest_, run_id)
         return run
 
-    async def reschedule(self, caller: Caller, run_id: str, *, scheduled_ms: int, permitted: Permitted = None) -> Run:
-        """Move the start of a run that has not started."""
+    async def reschedule(
+        self,
+        caller: Caller,
+        run_id: str,
+        *,
+        scheduled_ms: int,
+        past_is_now: bool = False,
+        permitted: Permitted = None,
+    ) -> Run:
+        """Move the start of a run that has not started.
+
+        Args:
+            past_is_now: Start it at once where the time has passed, instead of refusing it.
+        """
 
         def decide(run: Run, draft: Draft) -> None:
             narrow(run, Action.RESCHEDULE, permitted)
-            if scheduled_ms <= draft.at_ms:
+            if scheduled_ms <= draft.at_ms and not past_is_now:
                 raise InvalidBody("scheduled_at lies in the past.", path="$.scheduled_at")
             check_schedule(scheduled_ms, draft.at_ms)
-            decisions.reschedule(draft, caller.actor, scheduled_ms)
+            decisions.reschedule(draft, caller.actor, max(scheduled_ms, draft.at_ms + 1))
 
         return await self._act(caller, run_id, "reschedule", {"scheduled_ms": scheduled_ms}, decide)
 

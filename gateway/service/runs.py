@@ -127,10 +127,10 @@ class Runs:
 
         Raises:
             UnsupportedMode: there is no such mode.
-            InvalidBody: what is asked for contradicts itself, or names a preset that the agent does not have.
+            InvalidBody: what is asked for contradicts itself, or names a preset that the agent does not have, or a
+                file that the caller does not.
             TooLarge: input or metadata are over their bounds.
             NotFound: the parent, or a run that this one depends on, is no run of this caller.
-            InvalidBody: an input file is none of this caller's.
         """
         access.require_creation(caller.grant, new.agent_id, new.thread_id)
         if new.mode not in MODES:
@@ -140,9 +140,9 @@ class Runs:
         made = await self._made_before(caller, "create", asked)
         if made is not None:
             return made
+        await self._shelf.require(caller.grant, new.file_ids)
         agent = await self._agents.find(caller.tenant, new.agent_id)
         check_preset(agent, new.preset)
-        await self._shelf.require(caller.grant, new.file_ids)
         parent = None
         if new.parent_run_id is not None:
             parent = await self.get(caller.grant, new.parent_run_id)

@@ -118,6 +118,8 @@ async def test_everything_below_a_prefix_is_refused_in_the_words_of_its_dialect(
     told = {
         "GET /compat/lamps/nowhere": (418, "not_found"),
         "GET /compat/lamps/lamps/": (418, "not_found"),
+        "GET /compat/lamps/": (418, "not_found"),
+        "GET /compat/lamps/%0Alamps%0A": (418, "not_found"),
         "PUT /compat/lamps/lamps": (405, "method_not_allowed"),
         "PUT /lamps": (405, "method_not_allowed"),
         "GET /lamps?limit=11": (400, "bad_request"),

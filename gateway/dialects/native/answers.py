@@ -109,7 +109,6 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     replay_of: str | None
     lineage_depth: int
     batch_id: str | None
-    file_ids: list[str]
     extensions: dict[str, Any]
     agent_version: int
     queue: str
@@ -369,6 +368,40 @@ class KeyPrincipal(msgspec.Struct, frozen=True):
     email: str | None = None
 
 
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """A file's record; `expires_at` is when it is removed for its age."""
+
+    file_id: str
+    name: str
+    size_bytes: int
+    content_type: str
+    sha256: str
+    run_id: str | None
+    created_at: str
+    created_by: Actor
+    expires_at: str | None
+
+
+class LinkedFile(File, frozen=True, kw_only=True):
+    """A file, and an address that opens it without a key for a while."""
+
+    url: str
+    url_expires_at: str
+
+
+class OutputFile(File, frozen=True, kw_only=True):
+    """A file that a run made, and the event that says so."""
+
+    seq: int
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """The file is gone."""
+
+    file_id: str
+    deleted: bool
+
+
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """A key's record."""
 
@@ -386,37 +419,3 @@ class NewKey(Key, frozen=True, kw_only=True):
     """A key, shown this once; null when its creation is repeated."""
 
     key: str | None
-
-
-class File(msgspec.Struct, frozen=True, kw_only=True):
-    """A file's record; an output of a run has no time at which it is removed."""
-
-    file_id: str
-    name: str
-    size_bytes: int
-    content_type: str
-    sha256: str
-    run_id: str | None
-    created_at: str
-    created_by: Actor
-    expires_at: str | None
-
-
-class LinkedFile(File, frozen=True, kw_only=True):
-    """A file's record, and the address that opens it without a key for a while."""
-
-    url: str
-    url_expires_at: str
-
-
-class OutputFile(File, frozen=True, kw_only=True):
-    """The record of a file that a run made, and the seq of its event."""
-
-    seq: int
-
-
-class DeletedFile(msgspec.Struct, frozen=True):
-    """A file that is no more."""
-
-    file_id: str
-    deleted: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 from starlette.routing import BaseRoute, Route
 
 from gateway.dialects.native import answers as a
@@ -13,8 +14,6 @@ from gateway.domain import fold_state
 from gateway.entry.operations import About, Operation, Raw
 
 LINES = Raw("application/x-ndjson")
-BYTES = Raw("application/octet-stream")
-SENT = ("application/octet-stream", "multipart/form-data")
 MADE = {"run_id": "/id"}
 GONE = (400, 404, 410)
 CHANGED = (400, 404, 409, 413, 422)
@@ -46,6 +45,15 @@ BULK_MATCHING = About(
     query=p.Act, body=wire.BulkCancelAll, answers={200: (a.BulkDone, LINES)}, refusals=(400, 413, 422)
 )
 BULK = (400, 413, 422)
+
+UPLOADED = ("application/octet-stream", "multipart/form-data")
+UPLOAD = (400, 413, 422)
+FETCHED = About(
+    query=p.Ticketed,
+    answers={200: Raw("application/octet-stream"), 206: Raw("application/octet-stream"), 304: None},
+    refusals=(400, 404, 416),
+    headers=("Range",),
+)
 
 TABLE: dict[str, About] = {
     "POST /v1/runs": CREATED,
@@ -115,25 +123,6 @@ TABLE: dict[str, About] = {
     "GET /v1/runs/{run_id}/debug-bundle": About(
         answers={200: a.DebugBundle}, refusals=GONE, summary="everything somebody needs who looks for what went wrong"
     ),
-    "POST /v1/files": About(
-        query=p.SendFile,
-        other_bodies=SENT,
-        answers={201: a.File},
-        refusals=(400, 413, 422),
-        makes={"file_id": "/file_id"},
-    ),
-    "POST /v1/runs/{run_id}/files": About(
-        query=p.SendOutput, other_bodies=SENT, answers={201: a.OutputFile}, refusals=CHANGED, headers=("Lease",)
-    ),
-    "GET /v1/files": About(query=p.FindFiles, answers={200: a.Page[a.File]}, refusals=(400, 404)),
-    "GET /v1/files/{file_id}": About(query=p.Ticketed, answers={200: a.LinkedFile}, refusals=(400, 404)),
-    "GET /v1/files/{file_id}/content": About(
-        query=p.Ticketed,
-        answers={200: BYTES, 206: BYTES, 304: None},
-        refusals=(400, 404, 416),
-        headers=("Range", "If-Range", "If-None-Match"),
-    ),
-    "DELETE /v1/files/{file_id}": About(answers={200: a.DeletedFile}, refusals=(400, 404)),
     "POST /v1/claims": About(body=wire.Claim, answers={200: a.Claims}, refusals=(400, 413, 422)),
     "GET /v1/queues": About(answers={200: a.Page[a.Queue]}, refusals=(400,)),
     "POST /v1/runs/{run_id}/heartbeat": About(
@@ -147,6 +136,21 @@ TABLE: dict[str, About] = {
         body=wire.PutAgent, answers={200: a.Agent, 201: a.Agent}, refusals=CHANGED, makes={"agent_id": "/id"}
     ),
     "GET /v1/agents/{agent_id}": About(query=p.Version, answers={200: a.Agent}, refusals=(400, 404)),
+    "POST /v1/files": About(
+        query=p.NameFile, other_bodies=UPLOADED, answers={201: a.File}, refusals=UPLOAD, makes={"file_id": "/file_id"}
+    ),
+    "GET /v1/files": About(query=p.FindFiles, answers={200: a.Page[a.File]}, refusals=(400, 404)),
+    "GET /v1/files/{file_id}": About(query=p.Ticketed, answers={200: a.LinkedFile}, refusals=(400, 404)),
+    "GET /v1/files/{file_id}/content": FETCHED,
+    "DELETE /v1/files/{file_id}": About(answers={200: a.Removed}, refusals=(400, 404)),
+    "POST /v1/runs/{run_id}/files": About(
+        query=p.NameOutput,
+        other_bodies=UPLOADED,
+        answers={201: a.OutputFile},
+        refusals=(*UPLOAD, 404, 409),
+        headers=("Lease",),
+    ),
+    "GET /files/{file_id}": msgspec.structs.replace(FETCHED, query=p.Signed),
     "POST /v1/tickets": About(body=wire.CreateTicket, answers={201: a.Ticket}, refusals=(400, 404, 413, 422)),
     "POST /v1/keys": About(
         body=wire.CreateKey, answers={201: a.NewKey, 200: a.NewKey}, refusals=(400, 413, 422), makes={"key_id": "/id"}
