@@ -16,7 +16,7 @@ LIMIT = 50
 class ListQuery(msgspec.Struct, frozen=True):
     """`GET …/runs`: any other parameter is ignored. A limit above the largest page means the largest page."""
 
-    limit: Annotated[int, Meta(ge=1, description="Max runs to return.")] = LIMIT
+    limit: Annotated[int, Meta(ge=1, le=2**53, description="Max runs to return.")] = LIMIT
     status: Annotated[Word | None, Meta(description="Filter by run state.")] = None
 
 

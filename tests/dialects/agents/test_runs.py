@@ -129,6 +129,7 @@ async def test_any_other_parameter_is_ignored(api: RunningGateway) -> None:
         ({"limit": "0"}, "limit"),
         ({"limit": "-1"}, "limit"),
         ({"limit": "ten"}, "limit"),
+        ({"limit": "9" * 20}, "limit"),
         ({"limit": ["1", "2"]}, "limit"),
         ({"status": "completed"}, "status"),
         ({"status": ""}, "status"),
