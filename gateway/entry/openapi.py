@@ -75,11 +75,11 @@ def document(text: Text, operations: Sequence[Operation]) -> dict[str, Any]:
 
 
 class Shapes:
-    """JSON Schemas of types; structs among them become components that the schemas refer to."""
+    """JSON Schemas of types; structs among them become components that the schemas refer to by `template`."""
 
-    def __init__(self, types: Sequence[Any]) -> None:
+    def __init__(self, types: Sequence[Any], template: str = "#/components/schemas/{name}") -> None:
         self._types = list(types)
-        schemas, components = msgspec.json.schema_components(self._types, ref_template="#/components/schemas/{name}")
+        schemas, components = msgspec.json.schema_components(self._types, ref_template=template)
         self._schemas = [_portable(schema) for schema in schemas]
         self.components: dict[str, Any] = _portable(components)
 

@@ -180,6 +180,7 @@ def test_what_is_said_of_a_parameter_does_not_change_how_it_is_read() -> None:
         (b"deep=perhaps", "deep"),
         (b"status=dim", "status"),
         (b"since=yesterday", "since"),
+        (b"since=0.5", "since"),
         (b"since=2026-11-22T08:00:00", "since"),
         (b"limit=1&limit=2", "limit"),
     ],

@@ -17,7 +17,7 @@ AGENT = "a"
 
 _KEY = re.compile(r"[!-~]([ -~]{0,254}[!-~])?")
 _REAL = re.compile(r"[0-9A-Za-z-]{26,36}")
-_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?(e[+-][0-9]+)?")
 _WAIT_S = 0.05
 
 
@@ -30,10 +30,10 @@ def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
         headers["Idempotency-Key"] = str(uuid4())
     if str(query.get("stream", "")).lower() in ("true", "1"):
         query["stream"] = "false"
-    if case.operation.path.endswith("/wait") and case.query is not None:
-        query.setdefault("timeout_s", _WAIT_S)
+    if case.operation.path.endswith("/wait"):
+        query = case.query = {"timeout_s": _WAIT_S, **query}
     if _NUMBER.fullmatch(str(query.get("timeout_s", ""))):
-        query["timeout_s"] = min(float(query["timeout_s"]), _WAIT_S)
+        query["timeout_s"] = round(min(float(query["timeout_s"]), _WAIT_S), 3)
     if isinstance(case.body, dict | list):
         case.body = _spell(case.body)
     if isinstance(case.body, dict) and type(case.body.get("wait_s")) in (int, float):

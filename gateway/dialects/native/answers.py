@@ -109,6 +109,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     replay_of: str | None
     lineage_depth: int
     batch_id: str | None
+    file_ids: list[str]
     extensions: dict[str, Any]
     agent_version: int
     queue: str

@@ -181,7 +181,7 @@ class FindFiles(msgspec.Struct, frozen=True, kw_only=True):
 
     run_id: str | None = None
     limit: Page = 50
-    cursor: str | None = None
+    cursor: Annotated[str, Meta(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")] | None = None
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):

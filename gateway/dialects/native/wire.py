@@ -115,16 +115,23 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Heartbeat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`POST /v1/runs/{id}/heartbeat`; the lease may stand in the `Lease` header instead."""
+    """What a holder says with every call; the lease may stand in the `Lease` header instead."""
 
     lease: Annotated[str, Meta(max_length=128)] | None = None
     attempt: Count | None = None
 
 
+class KeepUp(Heartbeat, frozen=True, forbid_unknown_fields=True):
+    """`POST /v1/runs/{id}/heartbeat`: `start` also starts the attempt, where no append has done so yet."""
+
+    start: bool = False
+
+
 class Release(Heartbeat, frozen=True, forbid_unknown_fields=True):
-    """`POST /v1/runs/{id}/release`: why, for people."""
+    """`POST /v1/runs/{id}/release`: why, for people; with `expected_seq` only while the log's head is there."""
 
     reason: Text | None = None
+    expected_seq: Seq | None = None
 
 
 class Act(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -251,7 +258,7 @@ class CreateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A new API key; its tenant is the caller's by default."""
 
     scopes: Annotated[list[Scope], Meta(min_length=1, max_length=8)]
-    tenant: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    tenant: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")] | None = None
     name: Annotated[str, Meta(max_length=200)] | None = None
     principal: PrincipalBody | None = None
     agents: Annotated[list[Segment], Meta(min_length=1, max_length=100)] | None = None
