@@ -67,9 +67,11 @@ from gateway.store.timers import TimerStore
 logger = logging.getLogger(__name__)
 
 DIALECTS: tuple[str, ...] = (
+    "agents",
     "jobs",
     "threads",
     "interrupts",
+    "processes",
 )
 """The systems that are spoken beside the native API, each the name of its folder in `dialects/`."""
 

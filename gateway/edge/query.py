@@ -98,7 +98,12 @@ def _read_field(query: Query, field: msgspec.inspect.Field) -> str | list[str]:
 
 
 def _kinds(kind: msgspec.inspect.Type) -> set[type[msgspec.inspect.Type]]:
-    return {type(each) for each in (kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,))}
+    """Return what a parameter may be, whatever else is said of it."""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return _kinds(kind.type)
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return set().union(*map(_kinds, kind.types))
+    return {type(kind)}
 
 
 def _explain(message: str, values: Mapping[str, Any]) -> BadRequest:

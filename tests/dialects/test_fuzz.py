@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from gateway.app import DIALECTS
-from tests.support.fuzz_hooks import RUNS
+from tests.support.fuzz_hooks import AGENT, RUNS
 from tests.support.native import accepted
 from tests.support.processes import GatewayProcess
 from tests.support.running import ASK, COMPLETE, FAIL, LOG
@@ -46,6 +46,7 @@ TOGETHER = (
     "/v1/agents/{agent_id}",
     "/v1/runs/{id}/resume",
     "/v1/tickets",
+    "/runs",
 )
 # To delete a run, or a key, is to end it: its record can be looked at as before.
 UNMEANT = "use_after_free"
@@ -76,7 +77,7 @@ async def make_runs(server: GatewayProcess) -> list[str]:
     made = []
     async with server.client() as client:
         for steps in ([], [LOG, ASK], [LOG, COMPLETE], [LOG, FAIL]):
-            run_id = accepted(await client.post("/v1/runs", json={"agent_id": "a", "mode": "direct"}), 201)["id"]
+            run_id = accepted(await client.post("/v1/runs", json={"agent_id": AGENT, "mode": "direct"}), 201)["id"]
             events: list[dict[str, Any]] = [{"type": kind, "data": data} for kind, data in steps]
             if events:
                 accepted(await client.post(f"/v1/runs/{run_id}/events", json={"events": events}))

@@ -151,6 +151,22 @@ def test_a_query_is_read_into_the_types_of_its_struct() -> None:
     assert decode_query({}, Look) == Look()
 
 
+class Told(msgspec.Struct, frozen=True):
+    """A query whose parameters are described."""
+
+    who: Annotated[str, msgspec.Meta(max_length=9, description="Who asks.")] | None = None
+    many: Annotated[int | None, msgspec.Meta(description="How many.")] = None
+
+
+def test_what_is_said_of_a_parameter_does_not_change_how_it_is_read() -> None:
+    """A text may be the word null; a number is an integer as any reader spells it."""
+    assert decode_query(parse_query(b"who=null&many=7"), Told) == Told("null", 7)
+    for many in ("null", "7.0", "1e1"):
+        with pytest.raises(BadRequest) as refusal:
+            decode_query({"many": [many]}, Told)
+        assert refusal.value.facts["parameter"] == "many"
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [

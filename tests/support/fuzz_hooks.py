@@ -12,6 +12,9 @@ import schemathesis
 RUNS = "FUZZED_RUNS"
 """The variable that names runs, comma-joined, whose ids stand in for made-up ones."""
 
+AGENT = "a"
+"""The agent of these runs."""
+
 _KEY = re.compile(r"[!-~]([ -~]{0,254}[!-~])?")
 _REAL = re.compile(r"[0-9A-Za-z-]{26,36}")
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?(e[+-][0-9]+)?")
@@ -53,3 +56,6 @@ def _name_a_run(path: dict[str, Any]) -> None:
     for name in ("run_id", "id"):
         if runs and name in path and not _REAL.fullmatch(str(path[name])):
             path[name] = runs[len(str(path[name])) % len(runs)]
+    if runs and path.keys() == {"agent_id", "run_id"}:
+        # Such a run is there for its own agent only.
+        path["agent_id"] = AGENT
