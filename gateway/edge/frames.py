@@ -1,4 +1,4 @@
-"""Frames of SSE, as the ASGI messages that carry them."""
+"""Frames of SSE, as the messages that carry them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,19 @@ END: Final[Message] = {"type": "http.response.body", "body": b"", "more_body": F
 
 
 def sse_body(chunk: bytes) -> Message:
-    """Return the message that carries one piece of an SSE response."""
-    return {"type": "http.response.body", "body": chunk, "more_body": True}
+    """Return the message that carries one piece of an SSE response: its bytes as HTTP/1.1 chunks them.
+
+    They are the same for every reader, and framed once; `body_of` gives the piece to a server that frames by itself.
+    """
+    return {"type": "gateway.wire", "wire": b"%x\r\n%b\r\n" % (len(chunk), chunk)}
+
+
+def body_of(message: Message) -> Message:
+    """Return a message of this module as ASGI has it."""
+    if message["type"] != "gateway.wire":
+        return message
+    wire: bytes = message["wire"]
+    return {"type": "http.response.body", "body": wire[wire.index(b"\r\n") + 2 : -2], "more_body": True}
 
 
 def sse_events(events: Iterable[tuple[bytes, bytes]]) -> list[Message]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from starlette.responses import Response
 
 from gateway.domain.access import Grant
 from gateway.edge import frames
-from gateway.edge.sse import Dropped, EventStream
+from gateway.edge.sse import Dropped, EventStream, Line
 from gateway.errors import Draining, StoreUnavailable
 from gateway.hub.hub import Hub
 from gateway.hub.outlet import Message, Outlet
@@ -20,6 +20,9 @@ from gateway.hub.reader import Encoder, Reader
 from gateway.service.streams import Opening
 
 RETRY_STORE_S = 0.1
+
+PING = (frames.sse_body(frames.PING),)
+FINISH = (frames.END,)
 
 T = TypeVar("T")
 
@@ -96,13 +99,16 @@ class SseDoor:
             self.release(lanes)
             return Response(status_code=204)
 
-        def connect(send: Any, hang_up: Callable[[], None]) -> Callable[[], None]:
+        channels = [lane.opening.channel for lane in lanes]
+
+        def connect(line: Line) -> Callable[[], None]:
             outlet: Outlet = self._hub.open_outlet(
-                send,
-                hang_up=hang_up,
+                line.send,
+                write=line.write,
+                hang_up=line.hang_up,
                 transport="sse",
-                ping=[frames.sse_body(frames.PING)],
-                finish=[frames.END] if finite else [],
+                ping=PING,
+                finish=FINISH if finite else (),
                 farewell=lambda reason: farewell(reason, outlet),
                 on_leave=on_leave,
                 grant=grant,
@@ -116,7 +122,8 @@ class SseDoor:
                 if unfollow:
                     unfollow()
                 self._hub.close_outlet(outlet)
-                self.release(lanes)
+                for channel in channels:
+                    self._hub.release(channel)
 
             if self.draining:
                 outlet.dismiss("drain")

@@ -1,8 +1,9 @@
 """One connection's way out: readers push through it, and a slow one catches up by itself.
 
-An ASGI `send` whose transport takes the bytes finishes without suspending: it is stepped here, in whatever task
-pushes, and costs no task switch. One that suspends makes the outlet busy: a task of its own finishes the send, then
-brings every reader of the connection to its log's head. While it is busy nobody else writes to it, so that frames
+A message that has its bytes as they go over the wire is written at once where the connection takes it. Any other goes
+through ASGI's `send`: one whose transport takes the bytes finishes without suspending; it is stepped here, in whatever
+task pushes, and costs no task switch. One that suspends makes the outlet busy: a task of its own finishes the send,
+then brings every reader of the connection to its log's head. While it is busy nobody else writes to it, so that frames
 stay in order and at most one chunk is held for a connection that does not read.
 """
 
@@ -28,7 +29,13 @@ FAREWELL_S = 0.5
 
 Message = dict[str, Any]
 Send = Callable[[Message], Awaitable[None]]
+Write = Callable[[bytes], bool]
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+
+def _take_nothing(_wire: bytes) -> bool:
+    """Have everything sent the ASGI way."""
+    return False
 
 
 @types.coroutine
@@ -51,7 +58,8 @@ class Outlet:
     """The sending side of one connection.
 
     Args:
-        send: The connection's ASGI `send`.
+        send: The connection's ASGI `send`, which waits while the connection takes no more.
+        write: Takes a message's `wire` at once, or returns False with nothing taken.
         hang_up: Ends the connection without a clean end of the response.
         ping: The keep-alive messages.
         finish: The messages that end the connection cleanly when the last reader ended; empty keeps it open.
@@ -59,7 +67,31 @@ class Outlet:
         on_leave: Told of each reader whose log has ended or is gone. A connection that has this outlives them; of
             any other, a reader whose log is gone is the end.
         grant: Whatever the access rules need to know of who listens; the hub does not look into it.
+        linger_s: The least time between two pushes of events; a reader that was behind is not made to wait.
     """
+
+    __slots__ = (
+        "_drained",
+        "_finish",
+        "_finished",
+        "_hang_up",
+        "_leaving",
+        "_on_leave",
+        "_ping_due",
+        "_postponed",
+        "_send",
+        "_spawn",
+        "busy",
+        "closed",
+        "farewell",
+        "grant",
+        "linger_s",
+        "ping",
+        "readers",
+        "sent_s",
+        "transport",
+        "write",
+    )
 
     def __init__(
         self,
@@ -68,20 +100,23 @@ class Outlet:
         *,
         hang_up: Callable[[], None],
         transport: str,
+        write: Write | None = None,
         ping: Sequence[Message] = (),
         finish: Sequence[Message] = (),
         farewell: Callable[[str], Sequence[Message]] = lambda _reason: (),
         on_leave: Callable[[Reader], None] | None = None,
         grant: Any = None,
+        linger_s: float = 0.0,
     ) -> None:
         self._send = send
         self._spawn = spawn
         self._hang_up = hang_up
         self._finish = finish
-        self._postponed: list[Message] = []
+        self._postponed: Sequence[Message] = ()
         self._on_leave = on_leave
-        self._drained = asyncio.Event()
-        self._drained.set()
+        self._drained: asyncio.Event | None = None
+        self.write = write or _take_nothing
+        self.linger_s = linger_s
         self.ping = ping
         self.farewell = farewell
         self.transport = transport
@@ -116,8 +151,10 @@ class Outlet:
             return
         self.sent_s = time.monotonic()
         for index, message in enumerate(messages):
-            coro: Any = self._send(message)
             try:
+                if "wire" in message and self.write(message["wire"]):
+                    continue
+                coro: Any = self._send(message)
                 waits_for = coro.send(None)
             except StopIteration:
                 continue
@@ -155,7 +192,8 @@ class Outlet:
 
     async def drained(self) -> None:
         """Wait until nothing that was said waits behind the readers; for who must not say more before."""
-        await self._drained.wait()
+        if self._drained is not None:
+            await self._drained.wait()
 
     def close(self, farewell: Sequence[Message] = (), *, hang_up: bool = False) -> None:
         """Stop sending. A farewell reaches only a connection that takes it at once; hanging up reaches any."""
@@ -164,7 +202,7 @@ class Outlet:
         if farewell and not self.busy:
             self.offer(farewell)
         self.closed = True
-        self._drained.set()
+        self._set_drained()
         for reader in self.readers:
             reader.detach()
         self.readers.clear()
@@ -254,18 +292,25 @@ class Outlet:
             self._on_leave(reader)
 
     def _postpone(self, messages: Sequence[Message]) -> None:
-        self._postponed.extend(messages)
-        self._drained.clear()
+        if messages:
+            self._postponed = (*self._postponed, *messages)
+            if self._drained is None:
+                self._drained = asyncio.Event()
 
     async def _send_postponed(self) -> None:
         """Send what was said; in the step after it none of that is left."""
         while self._postponed and not self.closed:
-            messages, self._postponed = self._postponed, []
+            messages, self._postponed = self._postponed, ()
             await self._send_all(messages)
         if self._ping_due:
             self._ping_due = False
             await self._send_all(self.ping)
-        self._drained.set()
+        self._set_drained()
+
+    def _set_drained(self) -> None:
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
 
     async def _send_all(self, messages: Sequence[Message]) -> None:
         for message in messages:

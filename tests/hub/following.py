@@ -10,6 +10,7 @@ from typing import Any
 from gateway.domain.cursor import Cursor
 from gateway.domain.resume import judge
 from gateway.hub.channel import Channel, ChannelLimits
+from gateway.hub.cohort import Pushing
 from gateway.hub.outlet import Outlet
 from gateway.hub.reader import Encoder, Reader
 from gateway.store.subscription import Subscription
@@ -28,19 +29,16 @@ class Following:
         self.hints: list[bytes] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._clients: list[Client] = []
-        self._dirty = False
+        self.pushing = Pushing()
         self._published = asyncio.Event()
         self.channel = Channel(
             log.name,
             log.reader,
             limits,
-            mark_dirty=self._mark_dirty,
+            want=self.pushing.want,
             spawn=self.spawn,
             wait_store=self._wait_store,
         )
-
-    def _mark_dirty(self, _channel: Channel) -> None:
-        self._dirty = True
 
     async def _wait_store(self) -> None:
         await asyncio.sleep(0.01)
@@ -114,9 +112,8 @@ class Following:
     async def settle(self) -> None:
         """Do everything that there is to do; what waits for a client that does not read is left."""
         while True:
-            if self._dirty:
-                self._dirty = False
-                await self.channel.flush()
+            if self.pushing.wanted:
+                await self.pushing.flush()
             elif len(self._tasks) > sum(client.blocked for client in self._clients):
                 await asyncio.sleep(0.0005)
             else:
