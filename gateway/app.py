@@ -95,6 +95,7 @@ class Gateway:
             ),
             keepalive_s=settings.keepalive_s,
             sweep_s=settings.sweep_s,
+            linger_s=settings.linger_ms / 1000,
         )
         self.access = Access(AccessStore(self._writes), recheck_s=settings.access_recheck_s, static_key=dev_key)
         run_limits = RunLimits(

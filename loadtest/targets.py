@@ -55,6 +55,8 @@ def start(name: str, *, fsync: str) -> Iterator[Target]:
             command = [sys.executable, "-m", "gateway", "serve", "--port", str(port), "--data-dir", folder]
         elif name == "naive":
             command = [sys.executable, "-m", "loadtest.peers.naive", str(port), folder, fsync]
+        elif name == "loop":
+            command = ["/tmp/loop", str(port)]
         else:
             raise SystemExit(f"unknown target {name!r}: gateway or naive")
         environ = {

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
-from sse_starlette import ServerSentEvent
 
 Message = dict[str, Any]
 
@@ -41,8 +40,12 @@ def sse_events(events: Iterable[tuple[bytes, bytes]]) -> list[Message]:
 
 def sse_control(name: str, facts: object, *, event_id: str | None = None, retry_ms: int | None = None) -> Message:
     """Return a named frame; its data is JSON."""
-    frame = ServerSentEvent(_encode(facts).decode(), event=name, id=event_id, retry=retry_ms, sep="\n")
-    return sse_body(frame.encode())
+    lines = [b"event: %b\ndata: %b\n" % (name.encode(), _encode(facts))]
+    if event_id is not None:
+        lines.insert(0, b"id: %b\n" % event_id.encode())
+    if retry_ms is not None:
+        lines.append(b"retry: %d\n" % retry_ms)
+    return sse_body(b"%b\n" % b"".join(lines))
 
 
 def sse_retry(retry_ms: int) -> Message:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sse_starlette import EventSourceResponse
 from starlette.responses import Response
@@ -24,6 +24,14 @@ HEADERS = {
     "Cache-Control": "no-store, no-transform",
     "X-Accel-Buffering": "no",
 }
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
+
+
+_RAW_HEADERS: Final = tuple(EventSourceResponse(_nothing(), headers=HEADERS, ping=0).raw_headers)
 
 
 class Line(NamedTuple):
@@ -41,7 +49,7 @@ Connect = Callable[[Line], Callable[[], None]]
 """Takes a connection, starts pushing, and returns what to call when it is gone."""
 
 
-class EventStream(EventSourceResponse):
+class EventStream(Response):
     """An SSE response that is pushed to.
 
     Args:
@@ -49,7 +57,11 @@ class EventStream(EventSourceResponse):
     """
 
     def __init__(self, connect: Connect) -> None:
-        super().__init__(_nothing(), headers=HEADERS, ping=0)
+        # Made once: what a response computes of its headers is most of what opening a stream would cost here.
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self.raw_headers = list(_RAW_HEADERS)
         self._connect = connect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,8 +115,3 @@ class Dropped(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """End the connection."""
         await drop(scope, receive)
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""

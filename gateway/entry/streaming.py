@@ -84,6 +84,7 @@ class SseDoor:
         farewell: Callable[[str, Outlet], Sequence[Message]],
         *,
         finite: bool = True,
+        linger_s: float | None = None,
         follow: Callable[[Outlet], Callable[[], None]] | None = None,
         on_leave: Callable[[Reader], None] | None = None,
     ) -> Response:
@@ -92,6 +93,7 @@ class SseDoor:
         Args:
             farewell: What is said before the connection is hung up: a reason, and where the readers stand.
             finite: End the response when every lane has ended.
+            linger_s: The least pause between two writes of events; None for the gateway's own.
             follow: Called with the outlet to add more readers later; returns what to call at the end.
             on_leave: Told of each reader that has ended; a stream that has this outlives them.
         """
@@ -112,10 +114,12 @@ class SseDoor:
                 farewell=lambda reason: farewell(reason, outlet),
                 on_leave=on_leave,
                 grant=grant,
+                linger_s=linger_s,
             )
-            outlet.say([self.retry])
-            for lane in lanes:
-                outlet.add(open_reader(outlet, lane))
+            if not lanes:
+                outlet.say([self.retry])
+            # In one write with what the first one begins with.
+            outlet.add(*[open_reader(outlet, lane, () if i else (self.retry,)) for i, lane in enumerate(lanes)])
             unfollow = follow(outlet) if follow else None
 
             def leave() -> None:
@@ -146,9 +150,10 @@ class SseDoor:
             self._hub.release(lane.opening.channel)
 
 
-def open_reader(outlet: Outlet, lane: Lane) -> Reader:
+def open_reader(outlet: Outlet, lane: Lane, before: Sequence[Message] = ()) -> Reader:
     """Return a reader that stands where its lane was opened, with everything to be said first."""
     opening = lane.opening
-    reader = Reader(opening.channel, outlet, lane.encoder, after=opening.start, preface=lane.preface)
+    preface = [*before, *lane.preface]
+    reader = Reader(opening.channel, outlet, lane.encoder, after=opening.start, preface=preface)
     reader.follow(opening.verdict, opening.head.seq)
     return reader

@@ -162,9 +162,9 @@ class Hub:
             raise
         followed.ready.set_result(None)
 
-    def open_outlet(self, send: Send, **settings: Any) -> Outlet:
+    def open_outlet(self, send: Send, *, linger_s: float | None = None, **settings: Any) -> Outlet:
         """Return a connection's outlet, kept alive until `close_outlet`; `settings` as `Outlet` takes them."""
-        outlet = Outlet(send, self.spawn, **{"linger_s": self._linger_s, **settings})
+        outlet = Outlet(send, self.spawn, linger_s=self._linger_s if linger_s is None else linger_s, **settings)
         self.outlets.add(outlet)
         telemetry.READERS.labels(outlet.transport).inc()
         return outlet

@@ -129,15 +129,16 @@ class Outlet:
         self._leaving: str | None = None
         self._finished = False
 
-    def add(self, reader: Reader) -> None:
-        """Bring the reader to its log's head and keep it there."""
-        if not self.closed:
-            self.readers.append(reader)
-            reader.attach()
-            if reader.channel.gone:
+    def add(self, *readers: Reader) -> None:
+        """Bring readers to their logs' heads and keep them there."""
+        for reader in readers:
+            if not self.closed:
+                self.readers.append(reader)
+                reader.attach()
+        for reader in readers:
+            if reader.attached and reader.channel.gone:
                 self.lose_log(reader)
-            else:
-                self.wake()
+        self.wake()
 
     def remove(self, reader: Reader) -> None:
         """Drop a reader; its channel no longer pushes to it."""
@@ -147,13 +148,17 @@ class Outlet:
 
     def offer(self, messages: Sequence[Message]) -> None:
         """Send now what the transport takes now, the rest from a task; only while not busy."""
-        if self.closed:
+        if self.closed or not messages:
             return
         self.sent_s = time.monotonic()
+        try:
+            if self._write_all(messages):
+                return
+        except Exception as error:
+            self._lose(error)
+            return
         for index, message in enumerate(messages):
             try:
-                if "wire" in message and self.write(message["wire"]):
-                    continue
                 coro: Any = self._send(message)
                 waits_for = coro.send(None)
             except StopIteration:
@@ -164,6 +169,13 @@ class Outlet:
             self._occupy(self._finish_sending(coro, waits_for, messages[index + 1 :]))
             return
 
+    def _write_all(self, messages: Sequence[Message]) -> bool:
+        """Write messages in one go, if all of them are bytes and the connection takes them."""
+        wires = [message["wire"] for message in messages if "wire" in message]
+        if len(wires) < len(messages):
+            return False
+        return not wires or self.write(wires[0] if len(wires) == 1 else b"".join(wires))
+
     def say(self, messages: Sequence[Message]) -> None:
         """Send messages that belong to no reader, in order with everything else."""
         if self.busy and not self.closed:
@@ -173,8 +185,30 @@ class Outlet:
 
     def wake(self) -> None:
         """Have readers that are behind caught up, unless that is under way."""
-        if not self.busy and not self.closed:
-            self._occupy(self._catch_up())
+        if self.busy or self.closed:
+            return
+        try:
+            done = self._catch_up_at_once()
+        except Exception:
+            logger.exception("a stream failed")
+            self.close(hang_up=True)
+        else:
+            if not done:
+                self._occupy(self._catch_up())
+
+    def _catch_up_at_once(self) -> bool:
+        """Send what the only reader that is behind lacks, if it is at hand; False when that is not all there is to do.
+
+        Of several each has its turn, what is to be said of all before what is next in each.
+        """
+        behind = [reader for reader in self.readers if not reader.settled]
+        if self._leaving is not None or len(behind) > 1:
+            return False
+        if not behind:
+            return True
+        self.offer(behind[0].next_at_once())
+        # Whoever made it busy goes on from here.
+        return self.busy or self.closed or behind[0].settled
 
     def keep_alive(self, quiet_since_s: float) -> None:
         """Send a sign of life if nothing was sent since then; once what is under way allows."""

@@ -127,6 +127,13 @@ class Reader:
         self.in_step = not self._doubted
         return [message for note in notes for message in note()]
 
+    def next_at_once(self) -> Sequence[Message]:
+        """Return what comes next as far as it is at hand; nothing when the log must be asked, or has nothing."""
+        if self._doubted:
+            return ()
+        messages = self.notes() if self._notes else ()
+        return [*messages, *self._take_chunk()] if self.in_ring and self._agrees() else messages
+
     async def next_messages(self) -> Sequence[Message]:
         """Return the next messages for a reader that is behind, from the ring or from the log."""
         if self._notes:
