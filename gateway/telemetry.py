@@ -60,8 +60,13 @@ TIMERS_LAG_SECONDS = Gauge(
 )
 TIMERS_FIRED = Counter("gateway_timers_fired", "Timers looked after.", ["kind"])
 
+FILE_BYTES = Counter("gateway_file_bytes", "Bytes of files that were stored (in) or asked for (out).", ["way"])
+FILES_REMOVED = Counter(
+    "gateway_files_removed", "Files removed by the sweep: for their age, or bytes that no record names.", ["cause"]
+)
+
 _LOG_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
-_SECRETS: Final = re.compile(r"(ticket=)[^&\s\\\"']+|\b(gwk_)[A-Za-z0-9_-]+")
+_SECRETS: Final = re.compile(r"((?:ticket|signature)=)[^&\s\\\"']+|\b(gwk_)[A-Za-z0-9_-]+")
 
 _access_log: Final = logging.getLogger("gateway.access")
 
@@ -85,7 +90,7 @@ def _answers_of(route: str, method: str, status: int) -> tuple[Counter, Histogra
 def set_up_logging(form: Literal["json", "text"], level: str, *, stream: TextIO | None = None) -> logging.Handler:
     """Send every log line to `stream` (standard error by default) and return the handler that does it.
 
-    Tickets and keys are blotted out of every line, whoever wrote it: servers log whole URLs.
+    Tickets, signatures and keys are blotted out of every line, whoever wrote it: servers log whole URLs.
 
     Args:
         form: `json` gives one object a line; `text` is for reading.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from loadtest import append, fanout
+from loadtest import append, backlog, fanout
 from loadtest.report import table
 
 OUT = Path("loadtest/out")
@@ -39,6 +39,24 @@ def run_fanout(readers: int, rates: tuple[int, ...], seconds: float, against: st
 def run_append(seconds: float, fsync: str) -> None:
     """Appends over warm HTTP connections: rate and latency."""
     _show("append", append.measure(seconds=seconds, fsync=fsync))
+
+
+@main.command("backlog")
+@click.option("--size", "sizes", multiple=True, default=[1_000, 10_000, 100_000], show_default=True)
+@click.option("--claims", default=200, show_default=True, help="Claims at each size.")
+@click.option("--fsync", default="always", type=click.Choice(["always", "everysec"]), show_default=True)
+def run_backlog(sizes: tuple[int, ...], claims: int, fsync: str) -> None:
+    """Claims and lists with more and more queued runs."""
+    _show("backlog", backlog.measure_backlog(sizes=sorted(sizes), claims=claims, fsync=fsync))
+
+
+@main.command("idle")
+@click.option("--runs", default=10_000, show_default=True, help="Delayed runs.")
+@click.option("--seconds", default=20.0, show_default=True, help="How long it is watched.")
+@click.option("--fsync", default="always", type=click.Choice(["always", "everysec"]), show_default=True)
+def run_idle(runs: int, seconds: float, fsync: str) -> None:
+    """A gateway that only waits: its share of a core."""
+    _show("idle", backlog.measure_idle(runs=runs, seconds=seconds, fsync=fsync))
 
 
 def _show(name: str, rows: list[dict[str, object]]) -> None:

@@ -57,6 +57,7 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     start_timeout_ms: int | None = 600_000
     timeout_ms: int | None = None
     heartbeat_ms: int | None = None
+    file_ids: tuple[str, ...] = ()
     extensions: dict[str, Any] = {}
     agent_version: int = 0
     queue: str = "default"
@@ -156,6 +157,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     `rev` counts state changes, not events. `marks` name the seq of events that later decisions need:
     `origin`, `attempt`, `checkpoint`, `input`, `cancel`, `pause`, `answered:<request_id>`, `closed:<request_id>`.
     `output_ms` is when the present attempt first said something, 0 when it did not.
+    `model` is the one that the last `usage.recorded` names.
     """
 
     spec: RunSpec
@@ -170,6 +172,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     log_expired: bool = False
     marks: dict[str, int] = {}
     totals: Totals = Totals()
+    model: str | None = None
 
     @property
     def id(self) -> str:

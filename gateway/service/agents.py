@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from gateway.domain import access
 from gateway.domain.access import Grant
 from gateway.domain.agents import Agent, AgentDefinition, check_policy
+from gateway.domain.run import Run
 from gateway.errors import Forbidden, NotFound
 from gateway.service.actors import Caller, fingerprint_of
 from gateway.store.agents import AgentStore, StoredAgent
@@ -58,6 +61,19 @@ class Agents:
         """Return an agent, with the defaults where it was never registered."""
         stored = await self._store.get(tenant, agent_id)
         return Agent(agent_id, 0, AgentDefinition()) if stored is None else _agent(stored)
+
+    async def preset(self, run: Run) -> Any:
+        """Return the configuration that the run's preset names, None where it has no preset.
+
+        It is that of the version the run recorded; a restart may have named one that came later.
+        """
+        name, spec = run.state.preset, run.spec
+        for version in (spec.agent_version, None):
+            stored = None if name is None else await self._store.get(spec.tenant, spec.agent_id, version)
+            presets = {} if stored is None else _agent(stored).definition.presets
+            if name in presets:
+                return presets[name]
+        return None
 
     async def list(self, grant: Grant) -> list[Agent]:
         """Return the registered agents within reach, by id."""

@@ -127,22 +127,24 @@ class Timers:
         while True:
             await asyncio.sleep(RECONCILE_S)
             try:
+                before_ms = self._journal.clock.now_ms() - STUCK_MS
                 for tenant in await self._indexes.tenants():
-                    await self._finish_changes(tenant)
+                    await self.finish_changes(tenant, before_ms=before_ms)
             except StoreUnavailable:
                 pass
             except Exception:
                 logger.exception("reconciling")
 
-    async def _finish_changes(self, tenant: str) -> None:
+    async def finish_changes(self, tenant: str, *, before_ms: int) -> None:
+        """Bring queues and indexes to what the records of changes say that were begun before, and never finished."""
         now_ms = self._journal.clock.now_ms()
-        for note in await self._indexes.stuck_changes(tenant, now_ms - STUCK_MS):
+        for note in await self._indexes.stuck_changes(tenant, before_ms):
             run = await self._store.load_any(note.run_id)
             if run is not None:
                 await self._journal.reindex(run, note.change_id)
             elif note.begun_ms < now_ms - ABANDONED_MS:
-                # Never created, or removed by somebody who did not get to the indexes.
-                await self._journal.forget(tenant, note.run_id, note.change_id)
+                # Never created, or removed by somebody who did not get to its files and the indexes.
+                await self._runs.forget(tenant, note.run_id, note.change_id)
 
 
 def _made_ms(run_id: str) -> int:

@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -20,6 +21,7 @@ from gateway.domain.placement import Standing, standing
 from gateway.domain.run import Run
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.service.actors import Caller, require_run
+from gateway.service.agents import Agents
 from gateway.service.bells import Bells
 from gateway.service.journal import Journal
 from gateway.service.once import Once
@@ -37,12 +39,14 @@ class Claimed(msgspec.Struct, frozen=True):
     """A run that a worker holds from now on, and what it goes on from.
 
     `answers` are events of answers that the present attempt was given before it was handed over.
+    `preset` is the configuration of that name, of the agent's version that the run recorded.
     """
 
     run: Run
     token: str
     checkpoint: Event | None = None
     answers: Sequence[Event] = ()
+    preset: Any = None
 
 
 class Beat(msgspec.Struct, frozen=True):
@@ -64,6 +68,7 @@ class Work:
         logs: LogReader,
         queues: QueueStore,
         bells: Bells,
+        agents: Agents,
         once: Once,
         *,
         idempotency_ms: int,
@@ -73,6 +78,7 @@ class Work:
         self._logs = logs
         self._queues = queues
         self._bells = bells
+        self._agents = agents
         self._once = once
         self._idempotency_ms = idempotency_ms
 
@@ -170,10 +176,10 @@ class Work:
         recent = sorted(seq for seq in seqs if seq > run.marks.get("attempt", 0)) if run.state.continues else []
         checkpoint_seq = run.checkpoint_seq
         wanted = recent if checkpoint_seq is None else [checkpoint_seq, *recent]
-        events = await asyncio.gather(*(self._event(run.id, seq) for seq in wanted))
+        preset, *events = await asyncio.gather(self._agents.preset(run), *(self._event(run.id, seq) for seq in wanted))
         if checkpoint_seq is None:
-            return Claimed(run, token, None, events)
-        return Claimed(run, token, events[0], events[1:])
+            return Claimed(run, token, None, events, preset)
+        return Claimed(run, token, events[0], events[1:], preset)
 
     async def _event(self, run_id: str, seq: int) -> Event:
         _head, entries = await self._logs.read(LogName.of_run(run_id), seq, entries=1, payload_bytes=1)

@@ -26,6 +26,7 @@ from gateway.domain.lifecycle import Action
 from gateway.domain.run import Run
 from gateway.edge import query as q
 from gateway.edge.body import read_json
+from gateway.entry.requests import check_thread as check_thread
 from gateway.errors import BadRequest, InvalidBody
 from gateway.service.actors import Caller, parse_run_id
 from gateway.service.listing import Filters, RunPage
@@ -89,6 +90,7 @@ class RunRoutes:
             scheduled_ms=to_ms(body.scheduled_at),
             delay_ms=duration_ms(body.delay_s),
             heartbeat_ms=duration_ms(body.heartbeat_s),
+            file_ids=tuple(file_id.upper() for file_id in body.file_ids),
             extensions=body.extensions,
             priority=body.priority,
             concurrency_key=body.concurrency_key,
@@ -115,7 +117,7 @@ class RunRoutes:
         caller = await self._native.callers.authenticate(request, access.RUNS_READ)
         query = q.parse_query(request.scope["query_string"])
         q.refuse_unknown(query, (*FILTERS, *PAGING))
-        filters = _filters(query, request.path_params.get("thread_id"))
+        filters = read_filters(query, request.path_params.get("thread_id"))
         before, limit = self._paging(query)
         page = await self._native.listing.runs(caller.grant, filters, before=before, limit=limit)
         return _answer_page(page)
@@ -207,7 +209,8 @@ def _answer_page(page: RunPage) -> Response:
     return answer(list_body([run_body(run) for run in page.runs], write_cursor(page.next_before)))
 
 
-def _filters(query: q.Query, thread_id: str | None) -> Filters:
+def read_filters(query: q.Query, thread_id: str | None) -> Filters:
+    """Return which runs a query wants, those of the path's thread where it names one."""
     created_after_ms = q.read_time_ms(query, "created_after")
     created_before_ms = q.read_time_ms(query, "created_before")
     named_thread = q.read_text(query, "thread_id")
@@ -227,16 +230,6 @@ def _filters(query: q.Query, thread_id: str | None) -> Filters:
         created_after_us=None if created_after_ms is None else created_after_ms * 1000 + 999,
         created_before_us=None if created_before_ms is None else created_before_ms * 1000,
     )
-
-
-def check_thread(thread_id: str | None) -> None:
-    """Refuse a thread id that no run can have."""
-    if thread_id is not None and not _fits_thread(thread_id):
-        raise BadRequest("A thread id has 1 to 128 letters, digits or ._:@+-.", thread_id=thread_id[:64])
-
-
-def _fits_thread(thread_id: str) -> bool:
-    return 0 < len(thread_id) <= 128 and all(c.isascii() and (c.isalnum() or c in "._:@+-") for c in thread_id)
 
 
 def _overrides(body: CreateRun) -> Overrides:
