@@ -13,14 +13,16 @@ from importlib import import_module
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from gateway.dialects.native.routes import BUSY_PATHS
 from gateway.dialects.native.routes import routes as native_routes
 from gateway.domain.access import KeyRecord, Principal
 from gateway.edge.console import console_routes
 from gateway.edge.health import health_routes
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
+from gateway.edge.shortcut import Shortcut
 from gateway.entry.callers import Callers
 from gateway.entry.dialect import Dialect
 from gateway.entry.files import FileDoor
@@ -195,15 +197,18 @@ class Gateway:
                     ],
                 )
             )
+        native, handlers = native_routes(self.services), exception_handlers()
+        busy = [route for route in native if isinstance(route, Route) and route.path in BUSY_PATHS]
+        middleware.append(Middleware(Shortcut, routes=busy, handlers=handlers))
         return Starlette(
             routes=[
                 *health_routes(self.why_not_ready),
-                *native_routes(self.services),
+                *native,
                 *_dialect_routes(self.services),
                 *console_routes(),
             ],
             middleware=middleware,
-            exception_handlers=exception_handlers(),
+            exception_handlers=handlers,
         )
 
     def why_not_ready(self) -> list[str]:
