@@ -16,7 +16,8 @@ def table(rows: Sequence[Row]) -> str:
     """Return rows as a Markdown table; columns in the order of the longest. Noisy rows are marked."""
     if not rows:
         return "nothing measured"
-    names = list(max(rows, key=lambda row: len(row)))
+    longest: Row = max(rows, key=len)
+    names = list(longest)
     cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
     for line, row in zip(cells[1:], rows, strict=True):
         line[0] += " (noisy)" if is_noisy(row) else ""
