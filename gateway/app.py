@@ -13,15 +13,17 @@ from importlib import import_module
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from gateway.dialects.native.routes import BUSY_PATHS
 from gateway.dialects.native.routes import routes as native_routes
 from gateway.dialects.native.routes import streams as native_streams
 from gateway.domain.access import KeyRecord, Principal
 from gateway.edge.console import console_routes
 from gateway.edge.health import health_routes
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
+from gateway.edge.shortcut import Shortcut
 from gateway.entry.asyncapi import document as asyncapi
 from gateway.entry.callers import Callers
 from gateway.entry.dialect import Dialect
@@ -117,6 +119,7 @@ class Gateway:
             ),
             keepalive_s=settings.keepalive_s,
             sweep_s=settings.sweep_s,
+            linger_s=settings.linger_ms / 1000,
         )
         self.access = Access(AccessStore(self._writes), recheck_s=settings.access_recheck_s, static_key=dev_key)
         run_limits = RunLimits(
@@ -199,14 +202,17 @@ class Gateway:
                     ],
                 )
             )
+        native, handlers = native_routes(self.services), exception_handlers()
+        busy = [route for route in native if isinstance(route, Route) and route.path in BUSY_PATHS]
+        middleware.append(Middleware(Shortcut, routes=busy, handlers=handlers))
         return Starlette(
             routes=[
                 *health_routes(self.why_not_ready),
-                *_api_routes(self.services),
+                *_api_routes(self.services, native),
                 *console_routes(),
             ],
             middleware=middleware,
-            exception_handlers=exception_handlers(),
+            exception_handlers=handlers,
         )
 
     def why_not_ready(self) -> list[str]:
@@ -352,9 +358,8 @@ def _bounds(settings: Settings) -> Bounds:
     )
 
 
-def _api_routes(services: Services) -> list[BaseRoute]:
+def _api_routes(services: Services, native: Sequence[BaseRoute]) -> list[BaseRoute]:
     """Return the routes of every API, and of the description of all that streams."""
-    native = native_routes(services)
     dialects: list[Dialect] = [import_module(f"gateway.dialects.{name}.routes").dialect(services) for name in DIALECTS]
     streams = [native_streams(native), *(dialect.streams() for dialect in dialects)]
     return [

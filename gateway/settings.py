@@ -136,6 +136,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     keepalive_s: Annotated[float, within(0.05, 300, "Pause between signs of life on a silent stream.")] = 15
     retry_ms: Annotated[int, within(0, 60_000, "Pause before a browser reconnects.")] = 2_000
+    linger_ms: Annotated[int, within(0, 1_000, "Least pause between two writes to a reader.")] = 0
     ring_bytes: Annotated[int, within(4 * KIB, GIB, "Memory for the latest events of a run.")] = 512 * KIB
     ring_entries: Annotated[int, within(16, 1_000_000, "Most of a run's latest events in memory.")] = 2_048
     chunk_bytes: Annotated[int, within(KIB, 16 * MIB, "Most that one write hands to a reader.")] = 64 * KIB

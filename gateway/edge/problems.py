@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
-from uuid import uuid4
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -210,7 +210,7 @@ def _choose_id(scope: Scope) -> str:
 
 def new_request_id() -> str:
     """Return an id for a request whose sender gave it none."""
-    return uuid4().hex
+    return os.urandom(16).hex()
 
 
 class _Answer:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.dialects.native.project import STATUS_WORDS
+from gateway.dialects.native.starts import LINGER_MS
 
 Text = Annotated[str, Meta(max_length=4_096)]
 Cursor = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,14})(-(0|[1-9][0-9]{0,8}))?\Z")]
@@ -43,6 +44,9 @@ Types = Annotated[
 ]
 
 
+Linger = Annotated[int, Meta(ge=0, le=LINGER_MS, description="The least pause between two writes, in ms.")]
+
+
 class Ticketed(msgspec.Struct, frozen=True, kw_only=True):
     """What a browser may show in place of a header."""
 
@@ -61,12 +65,14 @@ class FollowRun(Follow, frozen=True, kw_only=True):
 
     types: Types | None = None
     snapshot: bool = False
+    linger_ms: Linger | None = None
 
 
 class FollowChunks(Follow, frozen=True, kw_only=True):
     """Where the text of a run begins."""
 
     snapshot: bool = False
+    linger_ms: Linger | None = None
 
 
 class FollowMany(FollowRun, frozen=True, kw_only=True):
@@ -93,6 +99,7 @@ class FollowEvents(ReadEvents, frozen=True, kw_only=True):
     """What a page takes, and with `Accept: text/event-stream` what a stream takes."""
 
     snapshot: bool = False
+    linger_ms: Linger | None = None
 
 
 class Create(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +107,7 @@ class Create(msgspec.Struct, frozen=True, kw_only=True):
 
     stream: bool = False
     types: Types | None = None
+    linger_ms: Linger | None = None
 
 
 class Choose(msgspec.Struct, frozen=True, kw_only=True):

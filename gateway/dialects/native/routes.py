@@ -28,6 +28,9 @@ from gateway.entry.asyncapi import Socket, Speaker
 from gateway.entry.openapi import Text, document
 from gateway.entry.reference import reference_routes
 
+BUSY_PATHS = frozenset({"/v1/runs/{run_id}/events", "/v1/runs/{run_id}/stream"})
+"""Of the routes that are asked for all the time."""
+
 
 def routes(native: Native) -> list[BaseRoute]:
     """Return the routes, and those of their description."""

@@ -11,6 +11,8 @@ from gateway.entry.starts import read_starts as read_starts
 from gateway.errors import BadRequest
 from gateway.service.streams import Start
 
+LINGER_MS = 1_000
+
 
 def read_types(query: q.Query) -> TypeFilter | None:
     """Return the filter that `types=` spells."""
@@ -43,3 +45,9 @@ def read_thread_start(query: q.Query, last_event_id: str | None) -> str | None:
     except BadRequest:
         return None
     return last_event_id
+
+
+def read_linger(query: q.Query) -> float | None:
+    """Return the least pause between two writes that a reader asks for, in seconds; None for the gateway's own."""
+    linger_ms = q.read_int(query, "linger_ms", low=0, high=LINGER_MS)
+    return None if linger_ms is None else linger_ms / 1000
