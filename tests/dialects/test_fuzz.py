@@ -57,6 +57,7 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 
 """
 CONFIG = """
 hooks = "tests.support.fuzz_hooks"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 410]
 [auth.openapi]
 bearer = {{ bearer = "{key}" }}
 key = {{ api_key = "{key}" }}
