@@ -18,14 +18,17 @@ from starlette.types import ASGIApp
 
 from gateway.dialects.native.routes import BUSY_PATHS
 from gateway.dialects.native.routes import routes as native_routes
+from gateway.dialects.native.routes import streams as native_streams
 from gateway.domain.access import KeyRecord, Principal
 from gateway.edge.console import console_routes
 from gateway.edge.health import health_routes
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
 from gateway.edge.shortcut import Shortcut
+from gateway.entry.asyncapi import document as asyncapi
 from gateway.entry.callers import Callers
 from gateway.entry.dialect import Dialect
 from gateway.entry.files import FileDoor
+from gateway.entry.reference import document_route
 from gateway.entry.services import Bounds, Services
 from gateway.entry.streaming import SseDoor
 from gateway.errors import NotFound, StoreUnavailable
@@ -66,9 +69,11 @@ from gateway.store.timers import TimerStore
 logger = logging.getLogger(__name__)
 
 DIALECTS: tuple[str, ...] = (
+    "agents",
     "jobs",
     "threads",
     "interrupts",
+    "processes",
 )
 """The systems that are spoken beside the native API, each the name of its folder in `dialects/`."""
 
@@ -197,14 +202,13 @@ class Gateway:
                     ],
                 )
             )
-        native, handlers = native_routes(self.services), exception_handlers()
-        busy = [route for route in native if isinstance(route, Route) and route.path in BUSY_PATHS]
+        api, handlers = _api_routes(self.services), exception_handlers()
+        busy = [route for route in api if isinstance(route, Route) and route.path in BUSY_PATHS]
         middleware.append(Middleware(Shortcut, routes=busy, handlers=handlers))
         return Starlette(
             routes=[
                 *health_routes(self.why_not_ready),
-                *native,
-                *_dialect_routes(self.services),
+                *api,
                 *console_routes(),
             ],
             middleware=middleware,
@@ -354,12 +358,16 @@ def _bounds(settings: Settings) -> Bounds:
     )
 
 
-def _dialect_routes(services: Services) -> list[BaseRoute]:
-    found: list[BaseRoute] = []
-    for name in DIALECTS:
-        dialect: Dialect = import_module(f"gateway.dialects.{name}.routes").dialect(services)
-        found += dialect.mounts()
-    return found
+def _api_routes(services: Services) -> list[BaseRoute]:
+    """Return the routes of every API, and of the description of all that streams."""
+    native = native_routes(services)
+    dialects: list[Dialect] = [import_module(f"gateway.dialects.{name}.routes").dialect(services) for name in DIALECTS]
+    streams = [native_streams(native), *(dialect.streams() for dialect in dialects)]
+    return [
+        *native,
+        *(mount for dialect in dialects for mount in dialect.mounts()),
+        document_route("/asyncapi.json", lambda: asyncapi(streams)),
+    ]
 
 
 def _ms(duration_s: float) -> int:
