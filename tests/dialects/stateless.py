@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.catalogue import CATALOGUE
 from gateway.domain.events import NewEvent, encode_rest
+from gateway.edge.frames import body_of
 from gateway.entry.projection import Projection
 from gateway.store.log import Entry
 from tests.support.histories import BEGIN_MS
@@ -42,7 +43,7 @@ def logs(draw: st.DrawFn) -> list[Entry]:
 
 def shown(projection: Projection, entries: list[Entry]) -> bytes:
     """Return what a reader gets of these entries."""
-    return b"".join(message["body"] for message in projection.encode(entries))
+    return b"".join(body_of(message)["body"] for message in projection.encode(entries))
 
 
 def check_stateless(projection: Projection, entries: list[Entry], cut: int) -> None:

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from gateway.domain.events import Event, TypeFilter
 from gateway.domain.lifecycle import ALL, Status
+from gateway.edge.frames import body_of
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
 from gateway.edge.query import decode_query, parse_query
 from gateway.entry.dialect import About, Dialect, Operation
@@ -233,5 +234,5 @@ def test_a_projected_frame_has_its_cursor_and_its_name_and_no_control_frames_aro
     assert shown(projection, [Entry(2, 9, line)]) == b'id: 2-9\nevent: long\ndata: {"n":2}\n\n'
     assert projection.control("stream.end", {"status": "completed"}) == []
     (gap,) = projection.control("stream.gap", {"first_seq": 3})
-    assert gap["body"] == b': stream.gap {"first_seq":3}\n'
+    assert body_of(gap)["body"] == b': stream.gap {"first_seq":3}\n'
     assert projection.key == Projection("lamps", project).key != Projection("lanterns", project).key

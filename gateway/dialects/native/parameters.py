@@ -43,6 +43,11 @@ Types = Annotated[
 ]
 
 
+Linger = Annotated[
+    int, Meta(ge=0, le=1_000, description="Least pause in ms between two writes of events; the first is never late.")
+]
+
+
 class Ticketed(msgspec.Struct, frozen=True, kw_only=True):
     """What a browser may show in place of a header."""
 
@@ -61,12 +66,14 @@ class FollowRun(Follow, frozen=True, kw_only=True):
 
     types: Types | None = None
     snapshot: bool = False
+    linger_ms: Linger | None = None
 
 
 class FollowChunks(Follow, frozen=True, kw_only=True):
     """Where the text of a run begins."""
 
     snapshot: bool = False
+    linger_ms: Linger | None = None
 
 
 class FollowMany(FollowRun, frozen=True, kw_only=True):
@@ -93,6 +100,7 @@ class FollowEvents(ReadEvents, frozen=True, kw_only=True):
     """What a page takes, and with `Accept: text/event-stream` what a stream takes."""
 
     snapshot: bool = False
+    linger_ms: Linger | None = None
 
 
 class Create(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +108,7 @@ class Create(msgspec.Struct, frozen=True, kw_only=True):
 
     stream: bool = False
     types: Types | None = None
+    linger_ms: Linger | None = None
 
 
 class Choose(msgspec.Struct, frozen=True, kw_only=True):
