@@ -202,13 +202,13 @@ class Gateway:
                     ],
                 )
             )
-        native, handlers = native_routes(self.services), exception_handlers()
-        busy = [route for route in native if isinstance(route, Route) and route.path in BUSY_PATHS]
+        api, handlers = _api_routes(self.services), exception_handlers()
+        busy = [route for route in api if isinstance(route, Route) and route.path in BUSY_PATHS]
         middleware.append(Middleware(Shortcut, routes=busy, handlers=handlers))
         return Starlette(
             routes=[
                 *health_routes(self.why_not_ready),
-                *_api_routes(self.services, native),
+                *api,
                 *console_routes(),
             ],
             middleware=middleware,
@@ -358,8 +358,9 @@ def _bounds(settings: Settings) -> Bounds:
     )
 
 
-def _api_routes(services: Services, native: Sequence[BaseRoute]) -> list[BaseRoute]:
+def _api_routes(services: Services) -> list[BaseRoute]:
     """Return the routes of every API, and of the description of all that streams."""
+    native = native_routes(services)
     dialects: list[Dialect] = [import_module(f"gateway.dialects.{name}.routes").dialect(services) for name in DIALECTS]
     streams = [native_streams(native), *(dialect.streams() for dialect in dialects)]
     return [

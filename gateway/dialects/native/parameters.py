@@ -11,7 +11,6 @@ import msgspec
 from msgspec import Meta
 
 from gateway.dialects.native.project import STATUS_WORDS
-from gateway.dialects.native.starts import LINGER_MS
 
 Text = Annotated[str, Meta(max_length=4_096)]
 Cursor = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,14})(-(0|[1-9][0-9]{0,8}))?\Z")]
@@ -44,7 +43,9 @@ Types = Annotated[
 ]
 
 
-Linger = Annotated[int, Meta(ge=0, le=LINGER_MS, description="The least pause between two writes, in ms.")]
+Linger = Annotated[
+    int, Meta(ge=0, le=1_000, description="Least pause in ms between two writes of events; the first is never late.")
+]
 
 
 class Ticketed(msgspec.Struct, frozen=True, kw_only=True):
