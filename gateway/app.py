@@ -108,7 +108,7 @@ class Gateway:
         self._runs = Runs(journal, runs, indexes, agents, self.hub, run_limits)
         self._bells = Bells(self._tail)
         once = Once(indexes, lifetime_ms=idempotency_ms)
-        self._timers = Timers(journal, self._runs, runs, timers, indexes)
+        self._timers = Timers(journal, self._runs, runs, timers, indexes, {})
         self._watch = Watch(self.hub, self.access, clock, recheck_s=settings.access_recheck_s)
         self._door = SseDoor(self.hub, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
         control = Control(

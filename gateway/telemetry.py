@@ -55,7 +55,7 @@ CLAIM_WAIT_SECONDS = Histogram(
 CLAIMS_WAITING = Gauge("gateway_claims_waiting", "Claims that wait for work.", multiprocess_mode="livesum")
 
 TIMERS_LAG_SECONDS = Gauge(
-    "gateway_timers_lag_seconds", "How long the oldest due timer has waited.", multiprocess_mode="livemax"
+    "gateway_timers_lag_seconds", "How long the oldest due timer has waited.", ["kind"], multiprocess_mode="livemax"
 )
 TIMERS_FIRED = Counter("gateway_timers_fired", "Timers looked after.", ["kind"])
 

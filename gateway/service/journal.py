@@ -270,7 +270,7 @@ class Journal:
         if run.state.terminal:
             now_ms = self.clock.now_ms()
             for dependent in await self._indexes.dependents(run.spec.tenant, run.id):
-                await self._timers.arm(dependent, now_ms)
+                await self._timers.arm_now(dependent, now_ms)
 
     async def forget(self, tenant: str, run_id: str, change_id: str) -> None:
         """Take a run that does not exist out of the indexes, and tell the feed."""

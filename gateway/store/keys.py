@@ -145,13 +145,13 @@ def queue_channel(tenant: str, name: str) -> str:
     return f"gw:{{q:{tenant}:{name}}}:ev"
 
 
-def partition(run_id: str) -> int:
-    """Return the timer partition of a run, 0 to 15."""
-    return zlib.crc32(run_id.encode()) % PARTITIONS
+def partition(member: str) -> int:
+    """Return the timer partition of a run or of whatever else is looked at, 0 to 15."""
+    return zlib.crc32(member.encode()) % PARTITIONS
 
 
 def timers(number: int) -> str:
-    """ZSET: run id → when to look at it, in Unix ms."""
+    """ZSET: run id, or `kind:rest` → when to look at it, in Unix ms."""
     return f"gw:{{timers:{number:02}}}"
 
 
