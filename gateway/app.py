@@ -31,13 +31,18 @@ from gateway.service.agents import Agents
 from gateway.service.bells import Bells
 from gateway.service.bulk import Bulk
 from gateway.service.control import Control
+from gateway.service.deliveries import KIND as DELIVERIES
+from gateway.service.deliveries import Deliveries, DeliveryRules
 from gateway.service.folds import Folds
+from gateway.service.hooks import Hooks
 from gateway.service.journal import Journal, Retention
 from gateway.service.listing import Listing
 from gateway.service.once import Once
+from gateway.service.outbound import Outbound, UrlRules
 from gateway.service.runs import RunLimits, Runs
 from gateway.service.streams import Streams, Watch
 from gateway.service.timers import Timers
+from gateway.service.webhooks import Webhooks
 from gateway.service.work import Work
 from gateway.service.writing import Writing
 from gateway.settings import Settings
@@ -45,6 +50,7 @@ from gateway.store import keys
 from gateway.store.access import AccessStore
 from gateway.store.agents import AgentStore
 from gateway.store.clock import StoreClock
+from gateway.store.hooks import HookStore
 from gateway.store.indexes import IndexStore
 from gateway.store.link import Link
 from gateway.store.log import LogReader
@@ -84,7 +90,10 @@ class Gateway:
         retention = Retention(_ms(settings.log_retention_s), _ms(settings.record_retention_s))
         queues = QueueStore(self._writes)
         journal = Journal(runs, indexes, timers, queues, clock, retention)
-        agents = Agents(AgentStore(self._reads, self._writes), queues)
+        hook_store = HookStore(self._reads, self._writes)
+        rules = UrlRules(settings.webhook_http == "allow", settings.webhook_private == "allow")
+        hooks = Hooks(hook_store, rules)
+        agents = Agents(AgentStore(self._reads, self._writes), queues, hooks)
         idempotency_ms = _ms(settings.idempotency_s)
         self.hub = Hub(
             self._tail,
@@ -105,10 +114,12 @@ class Gateway:
             lease_ms=_ms(settings.lease_s),
             idempotency_ms=idempotency_ms,
         )
-        self._runs = Runs(journal, runs, indexes, agents, self.hub, run_limits)
+        self._runs = Runs(journal, runs, indexes, agents, hooks, self.hub, run_limits)
         self._bells = Bells(self._tail)
         once = Once(indexes, lifetime_ms=idempotency_ms)
-        self._timers = Timers(journal, self._runs, runs, timers, indexes, {})
+        self._outbound = Outbound(rules, timeout_s=settings.webhook_timeout_s, connections=settings.webhook_at_once)
+        deliveries = Deliveries(hook_store, runs, logs, self._outbound, clock, _delivery_rules(settings))
+        self._timers = Timers(journal, self._runs, runs, timers, indexes, {DELIVERIES: deliveries})
         self._watch = Watch(self.hub, self.access, clock, recheck_s=settings.access_recheck_s)
         self._door = SseDoor(self.hub, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
         control = Control(
@@ -136,6 +147,7 @@ class Gateway:
             ),
             listing=listing,
             bulk=Bulk(control, self._runs, listing),
+            webhooks=Webhooks(self._runs, hook_store, timers, clock, once),
             folds=Folds(runs, logs),
             once=once,
             work=Work(journal, runs, logs, queues, self._bells, agents, once, idempotency_ms=idempotency_ms),
@@ -225,6 +237,7 @@ class Gateway:
         if self._tasks is not None:
             self._tasks.cancel()
             await asyncio.wait([self._tasks])
+        await self._outbound.aclose()
 
 
 def build(settings: Settings, store_url: str, *, dev_key: str | None) -> Gateway:
@@ -308,6 +321,15 @@ def _bounds(settings: Settings) -> Bounds:
         wait_s=settings.wait_s,
         stream_runs=settings.stream_runs,
         ticket_ttl_s=settings.ticket_ttl_s,
+    )
+
+
+def _delivery_rules(settings: Settings) -> DeliveryRules:
+    return DeliveryRules(
+        delays_ms=tuple(_ms(float(rest_s)) for rest_s in settings.webhook_retry_s.split(",")),
+        timeout_ms=_ms(settings.webhook_timeout_s),
+        at_once=settings.webhook_at_once,
+        at_once_a_host=settings.webhook_host_at_once,
     )
 
 

@@ -156,6 +156,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     `rev` counts state changes, not events. `marks` name the seq of events that later decisions need:
     `origin`, `attempt`, `checkpoint`, `input`, `cancel`, `pause`, `answered:<request_id>`, `closed:<request_id>`.
     `output_ms` is when the present attempt first said something, 0 when it did not.
+    `hooked` are the patterns of events that its webhooks want, joined by commas; empty without any.
     """
 
     spec: RunSpec
@@ -168,6 +169,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     beat_ms: int = 0
     output_ms: int = 0
     log_expired: bool = False
+    hooked: str = ""
     marks: dict[str, int] = {}
     totals: Totals = Totals()
 

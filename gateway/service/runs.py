@@ -15,12 +15,14 @@ from gateway.domain import access, decisions
 from gateway.domain.access import Grant
 from gateway.domain.agents import Agent, Overrides, apply_policy, check_preset
 from gateway.domain.due import Verdict, judge
+from gateway.domain.hooks import FixedHook
 from gateway.domain.lifecycle import MODES, Action, Status, require
 from gateway.domain.run import Dependency, Run, RunSpec
 from gateway.errors import InvalidBody, LogExpired, NotFound, TooLarge, UnsupportedMode
 from gateway.hub.hub import Hub
 from gateway.service.actors import Caller, require_run
 from gateway.service.agents import Agents
+from gateway.service.hooks import HookOrder, Hooks, make_own
 from gateway.service.journal import Journal
 from gateway.store.indexes import IndexStore
 from gateway.store.keys import digest
@@ -86,6 +88,7 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     depends_on: tuple[Need, ...] = ()
     preset: str | None = None
     trace_id: str | None = None
+    webhooks: tuple[HookOrder, ...] = ()
 
 
 class RunLimits(msgspec.Struct, frozen=True):
@@ -102,10 +105,18 @@ class Runs:
     """Runs of all tenants, as callers may see them."""
 
     def __init__(
-        self, journal: Journal, runs: RunStore, indexes: IndexStore, agents: Agents, hub: Hub, limits: RunLimits
+        self,
+        journal: Journal,
+        runs: RunStore,
+        indexes: IndexStore,
+        agents: Agents,
+        hooks: Hooks,
+        hub: Hub,
+        limits: RunLimits,
     ) -> None:
         self._journal = journal
         self._agents = agents
+        self._hooks = hooks
         self._runs = runs
         self._indexes = indexes
         self._hub = hub
@@ -117,6 +128,7 @@ class Runs:
         Raises:
             UnsupportedMode: there is no such mode.
             InvalidBody: what is asked for contradicts itself, or names a preset that the agent does not have.
+                Or a webhook cannot be.
             TooLarge: input or metadata are over their bounds.
             NotFound: the parent, or a run that this one depends on, is no run of this caller.
         """
@@ -124,6 +136,7 @@ class Runs:
         if new.mode not in MODES:
             raise UnsupportedMode(f"mode: expected direct or queued, got {new.mode[:64]!r}.", allowed=list(MODES))
         self._check_sizes(new)
+        orders = self._hooks.check(new.webhooks)
         asked = msgspec.to_builtins(new)
         made = await self._made_before(caller, "create", asked)
         if made is not None:
@@ -135,7 +148,8 @@ class Runs:
             parent = await self.get(caller.grant, new.parent_run_id)
         needs = await self._needs(caller.grant, new.depends_on)
         spec = self._spec(caller, new, parent, needs)
-        return await self._create(self._under_policy(spec, agent, new.overrides), caller, "create", asked)
+        hooks = await self._hooks.fix(caller.tenant, agent, make_own(orders))
+        return await self._create(self._under_policy(spec, agent, new.overrides), hooks, caller, "create", asked)
 
     async def _needs(self, grant: Grant, needs: Sequence[Need]) -> tuple[Dependency, ...]:
         found = []
@@ -231,7 +245,9 @@ class Runs:
         agent = await self._agents.find(caller.tenant, spec.agent_id)
         overrides = msgspec.convert(spec.overrides, Overrides)
         spec = self._under_policy(spec, agent, overrides)
-        return await self._create(spec, caller, str(action), {"source": source.id})
+        own = await self._hooks.own_of(source.id) if source.hooked else []
+        hooks = await self._hooks.fix(caller.tenant, agent, own)
+        return await self._create(spec, hooks, caller, str(action), {"source": source.id})
 
     async def _made_before(self, caller: Caller, action: str, body: object) -> Run | None:
         """Return the run that the caller's idempotency key has made; None where there is none yet.
@@ -250,7 +266,9 @@ class Runs:
             raise NotFound(f"The run {run_id} that this key made has been purged.", run_id=run_id)
         return None if run is None else require_run(caller.grant, run)
 
-    async def _create(self, spec: RunSpec, caller: Caller, action: str, body: object) -> Run:
+    async def _create(
+        self, spec: RunSpec, hooks: Sequence[FixedHook], caller: Caller, action: str, body: object
+    ) -> Run:
         dedupe = caller.dedupe(action, body, self._limits.idempotency_ms)
         reserved = await self._indexes.reserve(spec, dedupe)
         if reserved.run_id != spec.id:
@@ -259,7 +277,12 @@ class Runs:
             spec = msgspec.structs.replace(spec, id=reserved.run_id, thread_id=thread_id)
             reserved = await self._indexes.reserve(spec, dedupe)
         spec = msgspec.structs.replace(spec, created_us=reserved.created_us)
-        return await self._journal.create(spec, decisions.create(spec), reserved.change_id)
+        return await self._journal.create(spec, decisions.create(spec), reserved.change_id, hooks)
+
+    async def own_hooks(self, run: Run) -> list[FixedHook]:
+        """Return the webhooks that a run was created with, beside those of its agent; whoever created it may see
+        the secrets that were made up for them."""
+        return await self._hooks.own_of(run.id) if run.hooked else []
 
     async def get(self, grant: Grant, run_id: str) -> Run:
         """Return a run.

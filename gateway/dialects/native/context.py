@@ -28,6 +28,7 @@ from gateway.service.listing import Listing
 from gateway.service.once import Once
 from gateway.service.runs import Runs
 from gateway.service.streams import Streams
+from gateway.service.webhooks import Webhooks
 from gateway.service.work import Work
 from gateway.service.writing import Writing
 from gateway.store.clock import StoreClock
@@ -67,6 +68,7 @@ class Native(msgspec.Struct, frozen=True):
     work: Work
     agents: Agents
     bulk: Bulk
+    webhooks: Webhooks
     streams: Streams
     hub: Hub
     door: SseDoor

@@ -186,6 +186,7 @@ def agent_body(agent: Agent) -> dict[str, Any]:
         "presets": definition.presets,
         "title": definition.title,
         "metadata": definition.metadata,
+        "webhooks": definition.webhooks,
         "created_at": at(None if agent.created_us is None else agent.created_us // 1000),
         "updated_at": at(None if agent.updated_us is None else agent.updated_us // 1000),
     }

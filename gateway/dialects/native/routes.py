@@ -14,6 +14,7 @@ from gateway.dialects.native.keys import AccessRoutes
 from gateway.dialects.native.runs import RunRoutes
 from gateway.dialects.native.socket import SocketRoutes
 from gateway.dialects.native.streams import StreamRoutes
+from gateway.dialects.native.webhooks import WebhookRoutes
 from gateway.dialects.native.work import WorkRoutes
 
 
@@ -30,6 +31,7 @@ def routes(native: Native) -> list[BaseRoute]:
         *AccessRoutes(native).routes(),
         *AgentRoutes(native).routes(),
         *WorkRoutes(native).routes(),
+        *WebhookRoutes(native).routes(),
         *ControlRoutes(native).routes(),
         *runs.routes(),
     ]

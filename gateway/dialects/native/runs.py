@@ -19,6 +19,7 @@ from gateway.dialects.native.context import (
 )
 from gateway.dialects.native.paging import PAGING, read_limit, read_place, read_position, write_cursor
 from gateway.dialects.native.project import STATUS_WORDS, inbox_item, list_body, run_body, status_of
+from gateway.dialects.native.webhooks import hook_orders, require_secrets
 from gateway.dialects.native.wire import Act, CreateRun, Purge
 from gateway.domain import access
 from gateway.domain.agents import Overrides
@@ -68,9 +69,11 @@ class RunRoutes:
             Route("/v1/runs/{run_id}", self.get, methods=["GET"]),
         ]
 
-    async def create(self, request: Request, caller: Caller) -> Run:
+    async def create(self, request: Request, caller: Caller, *, streamed: bool) -> Run:
         """Create the run that a request's body describes, in the path's thread if it names one."""
         body = await read_json(request, CreateRun, limit_bytes=self._native.bounds.body_bytes)
+        if streamed:
+            require_secrets(body.webhooks)
         thread_id = request.path_params.get("thread_id", body.thread_id)
         if body.thread_id not in (None, thread_id):
             raise InvalidBody("thread_id differs from the path's.", path="$.thread_id")
@@ -96,6 +99,7 @@ class RunRoutes:
             depends_on=tuple(Need(parse_run_id(need.run_id), need.condition) for need in body.depends_on),
             preset=body.preset,
             trace_id=trace_id_of(request.headers.get("traceparent")),
+            webhooks=tuple(hook_orders(body.webhooks)),
         )
         return await self._native.runs.create(acting(caller, body.triggered_by), new)
 

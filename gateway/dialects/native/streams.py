@@ -22,6 +22,7 @@ from gateway.dialects.native.encoders import (
 from gateway.dialects.native.runs import RunRoutes, check_thread
 from gateway.dialects.native.starts import read_feed_start, read_start, read_starts, read_thread_start, read_types
 from gateway.dialects.native.threads import ThreadStream
+from gateway.dialects.native.webhooks import made_hook_body
 from gateway.domain import access
 from gateway.domain.cursor import START, Cursor
 from gateway.domain.events import TypeFilter
@@ -65,9 +66,10 @@ class StreamRoutes:
         types, streamed = read_types(query), q.read_flag(query, "stream")
         if streamed:
             access.require(caller.grant, access.RUNS_READ)
-        run = await self._runs.create(request, caller)
+        run = await self._runs.create(request, caller, streamed=streamed)
         if not streamed:
-            return answer_run(run, 201)
+            own = await self._native.runs.own_hooks(run)
+            return answer_run(run, 201, **({"webhooks": [made_hook_body(hook) for hook in own]} if own else {}))
         response = await self._native.door.hold(lambda: self._one(caller, run.id, Start(START), types, snapshot=False))
         response.headers["Location"] = f"/v1/runs/{run.id}"
         return response

@@ -50,6 +50,24 @@ class DependsOn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     condition: Literal["completed", "failed", "finished"] = "completed"
 
 
+class WebhookBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to tell of which events; what is left out is made up, or the default."""
+
+    url: Annotated[str, Meta(min_length=1, max_length=2_048)]
+    events: Annotated[list[Annotated[str, Meta(max_length=128)]], Meta(min_length=1, max_length=32)] | None = None
+    secret: Annotated[str, Meta(max_length=128)] | None = None
+    id: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")] | None = None
+
+
+WebhookBodies = Annotated[list[WebhookBody], Meta(max_length=8)]
+
+
+class Redeliver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST …/redeliver`: after which seq to begin; without it at the beginning."""
+
+    after_seq: Seq = 0
+
+
 class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /v1/runs`: durations in seconds, times RFC 3339 with an offset."""
 
@@ -78,6 +96,7 @@ class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     lease_s: Lease | None = None
     depends_on: Annotated[list[DependsOn], Meta(max_length=64)] = []
     preset: Name | None = None
+    webhooks: WebhookBodies = []
 
 
 class PutAgent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +113,7 @@ class PutAgent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     presets: Annotated[dict[Name, Any], Meta(max_length=64)] = {}
     title: Annotated[str, Meta(max_length=300)] | None = None
     metadata: Annotated[dict[str, Any], Meta(max_length=1_000)] = {}
+    webhooks: WebhookBodies = []
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -60,6 +60,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/runs/{run_id}/release": {"lease": "x", "reason": "r"},
     "/v1/claims": {"queues": ["default"], "max": 2, "wait_s": 0, "worker": "w"},
     "/v1/agents/{agent_id}": {"queue": "q", "retry": {"max_attempts": 2}, "presets": {"a": 1}},
+    "/v1/runs/{run_id}/webhooks/{hook_id}/redeliver": {"after_seq": 0},
     "/v1/runs/bulk-cancel": {"run_ids": [UNKNOWN], "reason": "r", "force": True},
     "/v1/runs/bulk-cancel-all": {"reason": "r"},
     "/v1/runs/bulk-replay": {"run_ids": [UNKNOWN]},
@@ -88,6 +89,7 @@ def fill(path: str, run_id: str = UNKNOWN) -> str:
         .replace("{thread_id}", "t")
         .replace("{key_id}", "key_1")
         .replace("{agent_id}", "a")
+        .replace("{hook_id}", "h")
     )
 
 
