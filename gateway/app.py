@@ -8,19 +8,23 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from gateway.dialects.native.context import Bounds, Native
 from gateway.dialects.native.routes import routes as native_routes
 from gateway.domain.access import KeyRecord, Principal
 from gateway.edge.console import console_routes
 from gateway.edge.health import health_routes
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
 from gateway.entry.callers import Callers
+from gateway.entry.dialect import Dialect
+from gateway.entry.files import FileDoor
+from gateway.entry.services import Bounds, Services
 from gateway.entry.streaming import SseDoor
 from gateway.errors import NotFound, StoreUnavailable
 from gateway.hub.channel import ChannelLimits
@@ -33,6 +37,8 @@ from gateway.service.bulk import Bulk
 from gateway.service.control import Control
 from gateway.service.deliveries import KIND as DELIVERIES
 from gateway.service.deliveries import Deliveries, DeliveryRules
+from gateway.service.file_sweep import FileSweep
+from gateway.service.files import Files
 from gateway.service.folds import Folds
 from gateway.service.hooks import Hooks
 from gateway.service.journal import Journal, Retention
@@ -40,6 +46,7 @@ from gateway.service.listing import Listing
 from gateway.service.once import Once
 from gateway.service.outbound import Outbound, UrlRules
 from gateway.service.runs import RunLimits, Runs
+from gateway.service.shelf import Shelf
 from gateway.service.streams import Streams, Watch
 from gateway.service.timers import Timers
 from gateway.service.webhooks import Webhooks
@@ -49,7 +56,9 @@ from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.access import AccessStore
 from gateway.store.agents import AgentStore
+from gateway.store.blobs import open_blobs
 from gateway.store.clock import StoreClock
+from gateway.store.files import FileStore
 from gateway.store.hooks import HookStore
 from gateway.store.indexes import IndexStore
 from gateway.store.link import Link
@@ -59,6 +68,13 @@ from gateway.store.runs import Limits, RunStore
 from gateway.store.timers import TimerStore
 
 logger = logging.getLogger(__name__)
+
+DIALECTS: tuple[str, ...] = (
+    "jobs",
+    "threads",
+    "interrupts",
+)
+"""The systems that are spoken beside the native API, each the name of its folder in `dialects/`."""
 
 CLOSED_POLL_S = 0.01
 
@@ -114,7 +130,11 @@ class Gateway:
             lease_ms=_ms(settings.lease_s),
             idempotency_ms=idempotency_ms,
         )
-        self._runs = Runs(journal, runs, indexes, agents, hooks, self.hub, run_limits)
+        records, blobs = FileStore(self._reads, self._writes), open_blobs(settings.files_url, settings.data_dir)
+        shelf = Shelf(records, blobs, indexes, secret=self.access.signing_secret, mark_ms=idempotency_ms)
+        file_retention_ms = _ms(settings.file_retention_s)
+        self.file_sweep = FileSweep(shelf, records, blobs, indexes, runs, clock, retention_ms=file_retention_ms)
+        self._runs = Runs(journal, runs, indexes, agents, hooks, self.hub, shelf, run_limits)
         self._bells = Bells(self._tail)
         once = Once(indexes, lifetime_ms=idempotency_ms)
         self._outbound = Outbound(rules, timeout_s=settings.webhook_timeout_s, connections=settings.webhook_at_once)
@@ -133,22 +153,29 @@ class Gateway:
             input_bytes=settings.input_bytes,
         )
         listing = Listing(runs, indexes, scan_records=settings.scan_records)
-        self._native = Native(
-            callers=Callers(self.access, clock, secret=settings.ticket_secret),
+        writing = Writing(
+            journal,
+            runs,
+            event_bytes=settings.event_bytes,
+            batch_events=settings.batch_events,
+            idempotency_ms=idempotency_ms,
+        )
+        callers = Callers(self.access, clock, secret=settings.ticket_secret)
+        files = Files(shelf, once, runs, writing, clock, file_bytes=settings.file_bytes, retention_ms=file_retention_ms)
+        self.services = Services(
+            callers=callers,
             access=self.access,
             runs=self._runs,
             control=control,
-            writing=Writing(
-                journal,
-                runs,
-                event_bytes=settings.event_bytes,
-                batch_events=settings.batch_events,
-                idempotency_ms=idempotency_ms,
-            ),
+            writing=writing,
             listing=listing,
             bulk=Bulk(control, self._runs, listing),
             webhooks=Webhooks(self._runs, hook_store, timers, clock, once),
             folds=Folds(runs, logs),
+            files=files,
+            file_door=FileDoor(
+                callers, files, clock, public_url=settings.public_url, lifetime_ms=_ms(settings.file_url_s)
+            ),
             once=once,
             work=Work(journal, runs, logs, queues, self._bells, agents, once, idempotency_ms=idempotency_ms),
             agents=agents,
@@ -168,19 +195,27 @@ class Gateway:
                     allow_origins=list(self._settings.cors_origins),
                     allow_methods=["*"],
                     allow_headers=["*"],
-                    expose_headers=["X-Request-Id", "Retry-After", "Location"],
+                    expose_headers=[
+                        "X-Request-Id",
+                        "Retry-After",
+                        "Location",
+                        "X-Next-Cursor",
+                        "ETag",
+                        "Content-Disposition",
+                        "Content-Range",
+                    ],
                 )
             )
         return Starlette(
-            routes=[*health_routes(self.why_not_ready), *native_routes(self._native), *console_routes()],
+            routes=[
+                *health_routes(self.why_not_ready),
+                *native_routes(self.services),
+                *_dialect_routes(self.services),
+                *console_routes(),
+            ],
             middleware=middleware,
             exception_handlers=exception_handlers(),
         )
-
-    @property
-    def services(self) -> Native:
-        """What the routes work with."""
-        return self._native
 
     def why_not_ready(self) -> list[str]:
         """Return why this process should not be sent requests; nothing when it should."""
@@ -202,7 +237,7 @@ class Gateway:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear_revocations())
-            for part in (self._writes, self._reads, self._tail, self.hub, self._timers, self._watch):
+            for part in (self._writes, self._reads, self._tail, self.hub, self._timers, self._watch, self.file_sweep):
                 tasks.create_task(_keep_running(part.run))
 
     async def _hear_revocations(self) -> None:
@@ -321,6 +356,8 @@ def _bounds(settings: Settings) -> Bounds:
         wait_s=settings.wait_s,
         stream_runs=settings.stream_runs,
         ticket_ttl_s=settings.ticket_ttl_s,
+        default_agent=settings.default_agent,
+        file_bytes=settings.file_bytes,
     )
 
 
@@ -331,6 +368,14 @@ def _delivery_rules(settings: Settings) -> DeliveryRules:
         at_once=settings.webhook_at_once,
         at_once_a_host=settings.webhook_host_at_once,
     )
+
+
+def _dialect_routes(services: Services) -> list[BaseRoute]:
+    found: list[BaseRoute] = []
+    for name in DIALECTS:
+        dialect: Dialect = import_module(f"gateway.dialects.{name}.routes").dialect(services)
+        found += dialect.mounts()
+    return found
 
 
 def _ms(duration_s: float) -> int:

@@ -84,6 +84,18 @@ TICKET_SECRET: Final = words(
 )
 
 
+FILES: Final = words(
+    "Where files are kept; unset, in the data directory.",
+    "s3://bucket/prefix or file:///directory",
+    r"^(s3://[a-z0-9][a-z0-9.-]+(/\S*)?|file:///\S+)\Z",
+)
+PUBLIC_URL: Final = words(
+    "Address by which others reach the gateway, for URLs of files; unset, that of each request.",
+    "an http:// or https:// URL",
+    r"^https?://[^/\s?#]+(/[^\s?#]*)?\Z",
+)
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What one gateway was told; every value is within its bounds."""
 
@@ -95,7 +107,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Annotated[LogFormat, words("How a log line is written.")] = "text"
     default_agent: Annotated[str, AGENT] = "default"
 
-    data_dir: Annotated[Path, words("Where the embedded store keeps everything.", "a path")] = Path(".gateway")
+    data_dir: Annotated[Path, words("Where the embedded store and files are kept.", "a path")] = Path(".gateway")
     redis_url: Annotated[str, REDIS] | None = None
     embedded_fsync: Annotated[Fsync, words("When the embedded store flushes; everysec can lose a second.")] = "always"
     store_timeout_s: Annotated[float, within(0.1, 60, "Longest wait for an answer of the store.")] = 5
@@ -107,6 +119,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ticket_secret: Annotated[str, TICKET_SECRET] | None = None
     ticket_ttl_s: Annotated[int, within(1, DAY, "Longest life of a browser ticket.")] = HOUR
     access_recheck_s: Annotated[float, within(0.05, 10, "Pause between looks at an open stream's key.")] = 5
+
+    files_url: Annotated[str, FILES] | None = None
+    public_url: Annotated[str, PUBLIC_URL] | None = None
+    file_bytes: Annotated[int, within(1, 64 * GIB, "Largest file.")] = GIB
+    file_url_s: Annotated[int, within(1, DAY, "How long the URL of a file opens it without a key.")] = 15 * 60
+    file_retention_s: Annotated[int, within(1, DECADE, "How long an uploaded file is kept.")] = 30 * DAY
 
     event_bytes: Annotated[int, within(KIB, 4 * MIB, "Largest event.")] = 256 * KIB
     batch_events: Annotated[int, within(1, 10_000, "Most events in one append.")] = 1_000

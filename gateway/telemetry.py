@@ -68,8 +68,13 @@ WEBHOOK_LAG_SECONDS = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0, 3_600.0, 21_600.0, 86_400.0, 345_600.0),
 )
 
+FILE_BYTES = Counter("gateway_file_bytes", "Bytes of files that were stored (in) or asked for (out).", ["way"])
+FILES_REMOVED = Counter(
+    "gateway_files_removed", "Files removed by the sweep: for their age, or bytes that no record names.", ["cause"]
+)
+
 _LOG_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
-_SECRETS: Final = re.compile(r"(ticket=)[^&\s\\\"']+|\b(gwk_)[A-Za-z0-9_-]+|\b(whsec_)[A-Za-z0-9+/=_-]+")
+_SECRETS: Final = re.compile(r"((?:ticket|signature)=)[^&\s\\\"']+|\b(gwk_)[A-Za-z0-9_-]+|\b(whsec_)[A-Za-z0-9+/=_-]+")
 
 _access_log: Final = logging.getLogger("gateway.access")
 
@@ -86,7 +91,7 @@ def observe_answer(*, route: str, method: str, path: str, status: int, waited_s:
 def set_up_logging(form: Literal["json", "text"], level: str, *, stream: TextIO | None = None) -> logging.Handler:
     """Send every log line to `stream` (standard error by default) and return the handler that does it.
 
-    Tickets and keys are blotted out of every line, whoever wrote it: servers log whole URLs.
+    Tickets, signatures and keys are blotted out of every line, whoever wrote it: servers log whole URLs.
 
     Args:
         form: `json` gives one object a line; `text` is for reading.

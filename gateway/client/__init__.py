@@ -1,4 +1,4 @@
-"""The Python client: read a run's log live, write a run, steer it.
+"""The Python client: read a run's log live, write a run, steer it, send and fetch files.
 
 It speaks the public HTTP API only and imports nothing else of the gateway.
 """
@@ -21,6 +21,7 @@ from gateway.client.errors import (
     LogExpired,
     NotFound,
     ProtocolError,
+    SourceChanged,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -30,6 +31,7 @@ from gateway.client.models import (
     Appended,
     Event,
     FeedItem,
+    File,
     Gap,
     Pending,
     Question,
@@ -57,6 +59,7 @@ __all__ = [
     "EventTooLarge",
     "FeedItem",
     "Fenced",
+    "File",
     "Forbidden",
     "Gap",
     "InvalidBody",
@@ -69,6 +72,7 @@ __all__ = [
     "Reset",
     "Run",
     "Snapshot",
+    "SourceChanged",
     "StreamItem",
     "Ticket",
     "TooLarge",

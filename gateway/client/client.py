@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.client.backoff import Backoff
 from gateway.client.environment import find_key, find_url
+from gateway.client.files import Files
 from gateway.client.inbox import Requests, Tickets
 from gateway.client.models import FeedItem
 from gateway.client.position import FeedPosition
@@ -52,6 +53,7 @@ class Client:
     ) -> None:
         self._transport = Transport(base_url, key, backoff=backoff or Backoff(), repeat_s=repeat_s, silence_s=silence_s)
         self.runs = Runs(self._transport)
+        self.files = Files(self._transport)
         self.requests = Requests(self._transport)
         self.tickets = Tickets(self._transport)
 

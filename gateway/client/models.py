@@ -68,6 +68,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     replay_of: str | None = None
     lineage_depth: int = 0
     batch_id: str | None = None
+    file_ids: list[str] = []
     extensions: dict[str, Any] = {}
 
     @property
@@ -152,6 +153,27 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     seq: int
     ok: bool = True
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file that the gateway keeps; `run_id` is of the run that made it, `expires_at` of one that was uploaded.
+
+    `url` opens it without a key until `url_expires_at`: `client.files.get` brings a fresh one.
+    `seq` is the event that announced it, where it was just uploaded to a run.
+    """
+
+    file_id: str
+    name: str
+    size_bytes: int
+    content_type: str
+    sha256: str | None = None
+    run_id: str | None = None
+    created_at: str | None = None
+    created_by: Any = None
+    expires_at: str | None = None
+    url: str | None = None
+    url_expires_at: str | None = None
+    seq: int | None = None
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):

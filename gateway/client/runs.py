@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from gateway.client.models import Answered, Appended, Event, Gap, Pending, Reset, Run, StreamItem
+from gateway.client.files import Source, send_file
+from gateway.client.models import Answered, Appended, Event, File, Gap, Pending, Reset, Run, StreamItem
 from gateway.client.position import Position
 from gateway.client.reader import read_stream
 from gateway.client.transport import Transport
@@ -38,6 +39,7 @@ class RunFields(TypedDict, total=False):
     delay_s: float
     timeout_s: float
     heartbeat_s: float
+    file_ids: Sequence[str]
     extensions: Mapping[str, Any]
 
 
@@ -192,6 +194,35 @@ class Runs:
         body = {"events": list(events), **_given({"expected_seq": expected_seq})}
         return await self._transport.call(
             "POST", _path(run_id, "events"), Appended, body=body, idempotency_key=idempotency_key
+        )
+
+    async def upload(
+        self,
+        run_id: str,
+        source: Source,
+        *,
+        name: str | None = None,
+        content_type: str | None = None,
+        lease: str | None = None,
+        attempt: int | None = None,
+        step_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> File:
+        """Send a file that the run made, and announce it in its log; otherwise as `client.files.upload`.
+
+        Args:
+            lease: of the claim, where the run has one.
+            attempt: refused once this attempt is over.
+        """
+        return await send_file(
+            self._transport,
+            _path(run_id, "files"),
+            source,
+            name=name,
+            content_type=content_type,
+            params=_given({"attempt": attempt, "step_id": step_id}),
+            headers=_given({"Lease": lease}),
+            idempotency_key=idempotency_key,
         )
 
     def writer(

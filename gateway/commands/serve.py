@@ -38,7 +38,7 @@ METRICS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
 @click.option("--port", help="Port to listen on; 0 takes a free one.  [env: GATEWAY_PORT; default: 8000]")
 @click.option(
     "--data-dir",
-    help="Where the embedded store keeps everything.  [env: GATEWAY_DATA_DIR; default: .gateway]",
+    help="Where the embedded store and files are kept.  [env: GATEWAY_DATA_DIR; default: .gateway]",
 )
 @click.option("--workers", help="Processes that serve the port.  [env: GATEWAY_WORKERS; default: 1]")
 @click.option("--demo", is_flag=True, help="Run the demo agent beside the gateway.")

@@ -5,6 +5,7 @@ Pure: each function reads a run, refuses or fills a draft.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -134,6 +135,6 @@ def reschedule(draft: Draft, actor: Actor, scheduled_ms: int) -> None:
     draft.add("run.rescheduled", {"actor": actor, "scheduled_at": format_time(scheduled_ms)})
 
 
-def copy(source: Run, action: Action) -> None:
+def copy(source: Run, action: Action, *, permitted: Iterable[Status] | None = None) -> None:
     """Refuse to make a new run of `source`, unless its status permits retry or replay."""
-    require(action, source.status)
+    require(action, source.status, narrowed=permitted)

@@ -57,6 +57,7 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     start_timeout_ms: int | None = 600_000
     timeout_ms: int | None = None
     heartbeat_ms: int | None = None
+    file_ids: tuple[str, ...] = ()
     extensions: dict[str, Any] = {}
     agent_version: int = 0
     queue: str = "default"
@@ -157,6 +158,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     `origin`, `attempt`, `checkpoint`, `input`, `cancel`, `pause`, `answered:<request_id>`, `closed:<request_id>`.
     `output_ms` is when the present attempt first said something, 0 when it did not.
     `hooked` are the patterns of events that its webhooks want, joined by commas; empty without any.
+    `model` is the one that the last `usage.recorded` names.
     """
 
     spec: RunSpec
@@ -172,6 +174,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     hooked: str = ""
     marks: dict[str, int] = {}
     totals: Totals = Totals()
+    model: str | None = None
 
     @property
     def id(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import msgspec
+from ulid import ULID
 
 from gateway.domain.access import Grant, require_reach, unknown_run
 from gateway.domain.run import Actor, Run
@@ -69,9 +70,19 @@ def parse_run_id(text: str) -> str:
     Raises:
         NotFound: no run can have this id.
     """
-    if not _RUN_ID.fullmatch(text):
+    if not is_run_id(text):
         raise unknown_run(text[:64])
     return text.upper()
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a run can have this id."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
+def run_id_ms(run_id: str) -> int:
+    """Return the Unix time in milliseconds at which a run of this id was made."""
+    return ULID.from_str(run_id).milliseconds
 
 
 def require_run(grant: Grant, run: Run) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from gateway.domain import decisions, questions
 from gateway.domain.agents import check_preset
 from gateway.domain.draft import Draft
 from gateway.domain.events import peek_type
-from gateway.domain.lifecycle import Action
+from gateway.domain.lifecycle import Action, Status, require
 from gateway.domain.run import Run
 from gateway.errors import InvalidBody, NotFound, TooLarge
 from gateway.service.actors import Caller, require_run
@@ -23,6 +24,9 @@ from gateway.store.keys import digest
 from gateway.store.log import LogName, LogReader
 from gateway.store.runs import RunStore
 
+Permitted = AbstractSet[Status] | None
+"""The statuses from which a dialect lets an action pass, where it permits fewer than the lifecycle does."""
+
 
 class Answered(msgspec.Struct, frozen=True):
     """A question's answer as the log has it."""
@@ -32,7 +36,10 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Control:
-    """Actions on a run; each answers with the run after it, and a repeat as the first time."""
+    """Actions on a run; each answers with the run after it, and a repeat as the first time.
+
+    `permitted` narrows the statuses that an action may come from, as of the very change that it makes.
+    """
 
     def __init__(
         self,
@@ -55,23 +62,27 @@ class Control:
         self._idempotency_ms = idempotency_ms
         self._input_bytes = input_bytes
 
-    async def cancel(self, caller: Caller, run_id: str, *, reason: str | None, force: bool) -> Run:
+    async def cancel(
+        self, caller: Caller, run_id: str, *, reason: str | None, force: bool, permitted: Permitted = None
+    ) -> Run:
         """Cancel a run; one that is held becomes `cancelling` until its holder confirms or the grace ends."""
 
         def decide(_run: Run, draft: Draft) -> None:
+            _narrow(draft, Action.CANCEL, permitted)
             decisions.cancel(draft, caller.actor, reason, grace_ms=self._cancel_grace_ms, force=force)
 
         return await self._act(caller, run_id, "cancel", {"reason": reason, "force": force}, decide)
 
-    async def pause(self, caller: Caller, run_id: str, *, reason: str | None) -> Run:
+    async def pause(self, caller: Caller, run_id: str, *, reason: str | None, permitted: Permitted = None) -> Run:
         """Pause a run that is queued, running or waiting for input."""
 
         def decide(_run: Run, draft: Draft) -> None:
+            _narrow(draft, Action.PAUSE, permitted)
             decisions.pause(draft, caller.actor, reason)
 
         return await self._act(caller, run_id, "pause", {"reason": reason}, decide)
 
-    async def resume(self, caller: Caller, run_id: str, *, reason: str | None) -> Run:
+    async def resume(self, caller: Caller, run_id: str, *, reason: str | None, permitted: Permitted = None) -> Run:
         """Resume a paused run.
 
         Raises:
@@ -79,6 +90,7 @@ class Control:
         """
 
         def decide(run: Run, draft: Draft) -> None:
+            _narrow(draft, Action.RESUME, permitted)
             decisions.resume(run, draft, caller.actor, reason)
 
         return await self._act(caller, run_id, "resume", {"reason": reason}, decide)
@@ -92,6 +104,7 @@ class Control:
         action: Action = Action.RESTART,
         preset: str | None = None,
         from_checkpoint: bool | int = False,
+        permitted: Permitted = None,
     ) -> Run:
         """Queue the same run again as its next attempt, or from the dead letters as its first.
 
@@ -107,6 +120,7 @@ class Control:
             await self._require_checkpoint(run_id, from_checkpoint)
 
         def decide(run: Run, draft: Draft) -> None:
+            _narrow(draft, action, permitted)
             if from_checkpoint is True:
                 checkpoint_seq = run.checkpoint_seq
                 if checkpoint_seq is None:
@@ -152,19 +166,37 @@ class Control:
             await self._indexes.forget_key(caller.tenant, digest_, run_id)
         return run
 
-    async def reschedule(self, caller: Caller, run_id: str, *, scheduled_ms: int) -> Run:
-        """Move the start of a run that has not started."""
+    async def reschedule(
+        self,
+        caller: Caller,
+        run_id: str,
+        *,
+        scheduled_ms: int,
+        past_is_now: bool = False,
+        permitted: Permitted = None,
+    ) -> Run:
+        """Move the start of a run that has not started.
+
+        Args:
+            past_is_now: Start it at once where the time has passed, instead of refusing it.
+        """
 
         def decide(_run: Run, draft: Draft) -> None:
-            if scheduled_ms <= draft.at_ms:
+            _narrow(draft, Action.RESCHEDULE, permitted)
+            if scheduled_ms <= draft.at_ms and not past_is_now:
                 raise InvalidBody("scheduled_at lies in the past.", path="$.scheduled_at")
             check_schedule(scheduled_ms, draft.at_ms)
-            decisions.reschedule(draft, caller.actor, scheduled_ms)
+            decisions.reschedule(draft, caller.actor, max(scheduled_ms, draft.at_ms + 1))
 
         return await self._act(caller, run_id, "reschedule", {"scheduled_ms": scheduled_ms}, decide)
 
-    async def answer(self, caller: Caller, run_id: str, *, request_id: str | None, content: Any) -> Answered:
+    async def answer(
+        self, caller: Caller, run_id: str, *, request_id: str | None, content: Any, as_text: bool = False
+    ) -> Answered:
         """Answer an open question; the first valid answer wins.
+
+        Args:
+            as_text: The caller can send text only: where the question's schema takes none, it is read as JSON.
 
         Raises:
             AlreadyAnswered: somebody was first; with the winner's seq.
@@ -182,7 +214,7 @@ class Control:
             )
 
         def decide(run: Run, draft: Draft) -> str:
-            return questions.answer(run, draft, request_id, content, caller.actor)
+            return questions.answer(run, draft, request_id, content, caller.actor, as_text=as_text)
 
         body = {"request_id": request_id, "content": content}
         outcome = await self._change(caller, run_id, "input", body, decide)
@@ -203,6 +235,11 @@ class Control:
             require_run(caller.grant, run)
 
         return await self._journal.change(run_id, caller.tenant, decide, admit=admit, dedupe=dedupe)
+
+
+def _narrow(draft: Draft, action: Action, permitted: Permitted) -> None:
+    if permitted is not None:
+        require(action, draft.status, narrowed=permitted)
 
 
 def _answered_id(outcome: Outcome[Any], request_id: str | None, seq: int) -> str:

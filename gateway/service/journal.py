@@ -18,16 +18,15 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway import telemetry
-from gateway.domain.appends import FAST_STATUSES, OUTPUT_TYPES
-from gateway.domain.catalogue import UsageRecorded
+from gateway.domain.appends import FAST_STATUSES
 from gateway.domain.draft import Draft
 from gateway.domain.due import next_look_ms, waits_for_others
 from gateway.domain.events import NewEvent, encode_rest
-from gateway.domain.fold import measure_usage
 from gateway.domain.hooks import FixedHook
 from gateway.domain.lifecycle import LIVE
 from gateway.domain.run import Run, RunSpec
 from gateway.errors import Contended, GatewayError, IllegalTransition, StoreUnavailable
+from gateway.service import effects
 from gateway.service.feed_events import feed_event, forgotten_event
 from gateway.service.hook_bell import HookBell
 from gateway.store.clock import StoreClock
@@ -35,7 +34,6 @@ from gateway.store.hooks import hook_fields
 from gateway.store.indexes import IndexStore
 from gateway.store.queue import QueueStore
 from gateway.store.runs import (
-    TOTALS,
     Appended,
     Dedupe,
     Guard,
@@ -237,10 +235,11 @@ class Journal:
             events=[encode_rest(event, run_id, now_ms) for event in events],
             at_ms=now_ms,
             dedupe=dedupe,
-            increments=_increments(events),
-            marks=_plain_marks(events),
+            increments=effects.increments(events),
+            marks=effects.plain_marks(events),
+            notes=effects.notes(events),
             by_holder=True,
-            is_output=_says_something(events),
+            is_output=effects.says_something(events),
         )
         appended = await self._put(run_id, write)
         # A repeat too: the first time may have been cut here.
@@ -314,11 +313,12 @@ class Journal:
             events=[encode_rest(event, run.id, draft.at_ms) for event in draft.events],
             at_ms=draft.at_ms,
             dedupe=dedupe,
-            increments=_increments(draft.events),
+            increments=effects.increments(draft.events),
             marks=dict(draft.marks),
+            notes=effects.notes(draft.events),
             by_holder=by_holder,
             own_index=own_index,
-            is_output=_says_something(draft.events),
+            is_output=effects.says_something(draft.events),
         )
 
     async def _find_repeat(
@@ -378,23 +378,3 @@ def _after(run: Run, draft: Draft, appended: Appended | None) -> Run:
         log_expired=False,
         marks={**run.marks, **{mark: first + index for mark, index in draft.marks}},
     )
-
-
-def _says_something(events: Sequence[NewEvent]) -> bool:
-    return any(event.type in OUTPUT_TYPES for event in events)
-
-
-def _plain_marks(events: Sequence[NewEvent]) -> dict[str, int]:
-    """Return the marks of events that change no state: where a later attempt goes on from."""
-    found = [index for index, event in enumerate(events) if event.type == "checkpoint.created"]
-    return {"checkpoint": found[-1]} if found else {}
-
-
-def _increments(events: Sequence[NewEvent]) -> dict[str, int]:
-    sums = dict.fromkeys(TOTALS, 0)
-    for event in events:
-        if event.type == "usage.recorded":
-            used = measure_usage(msgspec.convert(event.data, UsageRecorded))
-            for name in TOTALS:
-                sums[name] += getattr(used, name)
-    return {f"u:{name}": total for name, total in sums.items() if total}

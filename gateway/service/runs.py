@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 from typing import Any
 
@@ -24,6 +25,7 @@ from gateway.service.actors import Caller, require_run
 from gateway.service.agents import Agents
 from gateway.service.hooks import HookOrder, Hooks, make_own
 from gateway.service.journal import Journal
+from gateway.service.shelf import Shelf
 from gateway.store.indexes import IndexStore
 from gateway.store.keys import digest
 from gateway.store.log import LogName
@@ -81,6 +83,7 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     scheduled_ms: int | None = None
     delay_ms: int | None = None
     heartbeat_ms: int | None = None
+    file_ids: tuple[str, ...] = ()
     extensions: dict[str, Any] = {}
     priority: int = 0
     concurrency_key: str | None = None
@@ -112,6 +115,7 @@ class Runs:
         agents: Agents,
         hooks: Hooks,
         hub: Hub,
+        shelf: Shelf,
         limits: RunLimits,
     ) -> None:
         self._journal = journal
@@ -120,6 +124,7 @@ class Runs:
         self._runs = runs
         self._indexes = indexes
         self._hub = hub
+        self._shelf = shelf
         self._limits = limits
 
     async def create(self, caller: Caller, new: NewRun) -> Run:
@@ -127,8 +132,8 @@ class Runs:
 
         Raises:
             UnsupportedMode: there is no such mode.
-            InvalidBody: what is asked for contradicts itself, or names a preset that the agent does not have.
-                Or a webhook cannot be.
+            InvalidBody: what is asked for contradicts itself, or names a preset that the agent does not have, or a
+                file that the caller does not, or a webhook cannot be.
             TooLarge: input or metadata are over their bounds.
             NotFound: the parent, or a run that this one depends on, is no run of this caller.
         """
@@ -141,6 +146,7 @@ class Runs:
         made = await self._made_before(caller, "create", asked)
         if made is not None:
             return made
+        await self._shelf.require(caller.grant, new.file_ids)
         agent = await self._agents.find(caller.tenant, new.agent_id)
         check_preset(agent, new.preset)
         parent = None
@@ -204,6 +210,7 @@ class Runs:
             batch_id=new.batch_id,
             scheduled_ms=scheduled_ms if scheduled_ms is not None and scheduled_ms > now_ms else None,
             heartbeat_ms=new.heartbeat_ms,
+            file_ids=new.file_ids,
             extensions=new.extensions,
             priority=new.priority,
             concurrency_key=new.concurrency_key,
@@ -213,8 +220,13 @@ class Runs:
             idempotency_key=caller.idempotency_key,
         )
 
-    async def copy(self, caller: Caller, source_id: str, action: Action) -> Run:
+    async def copy(
+        self, caller: Caller, source_id: str, action: Action, *, permitted: AbstractSet[Status] | None = None
+    ) -> Run:
         """Make a new run of an ended one: `retry` or `replay`, with its input and its lineage.
+
+        Args:
+            permitted: The statuses that the source may have, where they are fewer than the action's.
 
         Raises:
             IllegalTransition: the source's status does not permit it.
@@ -224,7 +236,7 @@ class Runs:
             return made
         source = await self.get(caller.grant, source_id)
         access.require_creation(caller.grant, source.spec.agent_id, source.spec.thread_id)
-        decisions.copy(source, action)
+        decisions.copy(source, action, permitted=permitted)
         now_ms = self._journal.clock.now_ms()
         spec = msgspec.structs.replace(
             source.spec,
@@ -351,7 +363,7 @@ class Runs:
             return None
 
     async def remove(self, run: Run, *, mark: str = NOBODY) -> None:
-        """Remove an ended run and its index entries; the note of it lets the reconciler finish after a crash.
+        """Remove an ended run, its files and index entries; the note of it lets the reconciler finish after a crash.
 
         Args:
             mark: Of the request that asked for it.
@@ -361,4 +373,10 @@ class Runs:
         change_id = await self._indexes.begin_change(tenant, run.id, now_ms)
         await self._indexes.bury(tenant, run.id, mark, self._limits.idempotency_ms)
         await self._runs.remove(run)
+        await self._shelf.remove_of_run(tenant, run.id)
         await self._journal.finish_removal(run, change_id)
+
+    async def forget(self, tenant: str, run_id: str, change_id: str) -> None:
+        """Finish what whoever removed the run, or never came to create it, left of it."""
+        await self._shelf.remove_of_run(tenant, run_id)
+        await self._journal.forget(tenant, run_id, change_id)

@@ -205,8 +205,8 @@ class Timers:
             if run is not None:
                 await self._journal.reindex(run, note.change_id)
             elif note.begun_ms < now_ms - ABANDONED_MS:
-                # Never created, or removed by somebody who did not get to the indexes.
-                await self._journal.forget(tenant, note.run_id, note.change_id)
+                # Never created, or removed by somebody who did not get to its files and the indexes.
+                await self._runs.forget(tenant, note.run_id, note.change_id)
 
 
 def _kind_of(member: str) -> tuple[str, str]:

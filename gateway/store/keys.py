@@ -10,6 +10,11 @@ timer partition.
     gw:{t:<tenant>}:…  indexes           an entry leaves with its run; lists drop entries without a record
     gw:{t:<tenant>}:idem:<hash>          `idempotency_s` after the reservation
     gw:{t:<tenant>}:gone:<run>           `idempotency_s` after the purge
+    gw:{t:<tenant>}:gone:<file>          `idempotency_s` after the deletion
+    gw:{t:<tenant>}:file:<file>          until the file is deleted, its run removed, or its age reached
+    gw:{t:<tenant>}:files :aging         an entry leaves with its file, of :aging sooner
+    gw:{t:<tenant>}:filesof:<run>        an entry leaves with its file
+    gw:{t:<tenant>}:swept                an hour after the search for forgotten bytes of files
     gw:{t:<tenant>}:clock                for ever, one a tenant
     gw:{t:<tenant>}:feed :feedlog        for ever, trimmed to `feed_entries`
     gw:{t:<tenant>}:queues :agents :agentversions   for ever, an entry a queue, an agent, a version of an agent
@@ -71,9 +76,34 @@ def tenant_idempotency(tenant: str, digest: str) -> str:
     return _tenant(tenant, f"idem:{digest}")
 
 
-def gone(tenant: str, run_id: str) -> str:
-    """STRING: the mark of who purged the run, while its id may still be held by an idempotency key."""
-    return _tenant(tenant, f"gone:{run_id}")
+def gone(tenant: str, name: str) -> str:
+    """STRING: the mark of who removed the run or file, while its id may still be held by an idempotency key."""
+    return _tenant(tenant, f"gone:{name}")
+
+
+def file(tenant: str, file_id: str) -> str:
+    """STRING: a file's record, as JSON."""
+    return _tenant(tenant, f"file:{file_id}")
+
+
+def files(tenant: str) -> str:
+    """ZSET: every file of the tenant, by name, which is by time: a file's id begins with it."""
+    return _tenant(tenant, "files")
+
+
+def files_of(tenant: str, run_id: str) -> str:
+    """ZSET: the files that a run made, by name."""
+    return _tenant(tenant, f"filesof:{run_id}")
+
+
+def aging_files(tenant: str) -> str:
+    """ZSET: files that are removed at a certain age unless a run has them, by name."""
+    return _tenant(tenant, "aging")
+
+
+def swept(tenant: str) -> str:
+    """STRING: who looks for forgotten bytes of the tenant's files, so that others need not."""
+    return _tenant(tenant, "swept")
 
 
 def tenant_clock(tenant: str) -> str:
@@ -178,7 +208,7 @@ def timers(number: int) -> str:
 
 
 TENANTS = "gw:{access}:tenants"
-"""SET: every tenant that ever created a run; the reconciler walks it."""
+"""SET: every tenant that ever created a run or a file; the reconciler walks it."""
 
 API_KEYS = "gw:{access}:keys"
 """HASH: SHA-256 of an API key → its record."""

@@ -61,7 +61,10 @@ class Guard(msgspec.Struct, frozen=True):
 
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
-    """One atomic change of a run: events, and what of the record changes with them."""
+    """One atomic change of a run: events, and what of the record changes with them.
+
+    `changes` are of its state and count in its revision; `notes` are not.
+    """
 
     guard: Guard
     events: Sequence[bytes]
@@ -70,6 +73,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     changes: dict[str, Argument] = {}
     increments: dict[str, int] = {}
     marks: dict[str, int] = {}
+    notes: dict[str, str] = {}
     by_holder: bool = False
     own_index: int = 0
     is_output: bool = False
@@ -203,7 +207,7 @@ class RunStore:
             "1" if write.is_output else "",
             "1" if write.forget_writers else "",
         ]
-        for pairs in (write.changes, write.increments, write.marks):
+        for pairs in (write.changes, write.increments, write.marks, write.notes):
             args.append(len(pairs))
             for field, value in pairs.items():
                 args += (field, value)
@@ -280,6 +284,7 @@ def _parse(reply: list[bytes]) -> Run:
         log_expired=fields.get(b"log_expired") == b"1",
         marks={k[2:].decode(): int(v) for k, v in fields.items() if k.startswith(b"m:")},
         hooked=fields.get(b"hooked", b"").decode(),
+        model=fields[b"model"].decode() if b"model" in fields else None,
         totals=Totals(*(int(fields.get(b"u:" + name.encode(), 0)) for name in TOTALS)),
     )
 

@@ -42,7 +42,7 @@ async def gateway(served: RunningGateway, store: RunningStore) -> AsyncIterator[
         key, _ = await keys.create(tenant=tenant, name="test", scopes=SCOPES, principal=None, agents=None)
     headers = {"authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=served.url, headers=headers, timeout=20) as client:
-        yield RunningGateway(served.gateway, served.url, key, tenant, client)
+        yield RunningGateway(served.gateway, served.url, key, tenant, client, served.data_dir)
 
 
 @pytest.fixture

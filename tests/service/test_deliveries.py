@@ -234,7 +234,7 @@ async def test_a_holder_that_died_is_followed_by_another(api: RunningGateway, re
 
 async def test_a_slow_receiver_does_not_hold_up_others(store: RunningStore, receiver: Receiver) -> None:
     """Of the same run, nor of any other; a host has only so many at once."""
-    async with run_receiver() as slow, run_gateway(store.url, **ALLOWED) as api:
+    async with run_receiver() as slow, run_gateway(store.url, webhook_timeout_s=60, **ALLOWED) as api:
         slow.hold.clear()
         hooks = [
             {"url": slow.url.replace("127.0.0.1", "localhost"), "secret": SECRET, "events": ["custom.talk"]},
@@ -243,7 +243,7 @@ async def test_a_slow_receiver_does_not_hold_up_others(store: RunningStore, rece
         runs = [await api.create_run(webhooks=hooks) for _ in range(12)]
         for run in runs:
             accepted(await api.append(run["id"], TALK))
-        await wait_until(lambda: len(receiver.received) == 12, timeout_s=8)
+        await wait_until(lambda: len(receiver.received) == 12, timeout_s=30)
         assert len(slow.received) == 8
         slow.hold.set()
         await wait_until(lambda: len(slow.received) == 12)

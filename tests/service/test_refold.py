@@ -46,6 +46,7 @@ def question(**data: Any) -> tuple[str, Any]:
 DEEDS: dict[str, Deed] = {
     "log": appending(LOG),
     "use": appending(("usage.recorded", USED)),
+    "use another": appending(("usage.recorded", USED), ("usage.recorded", {**USED, "model": "n"}), LOG),
     "use and end": appending(("usage.recorded", USED), COMPLETE),
     "checkpoint": appending(("checkpoint.created", {"source": "s", "state": {"n": 1}})),
     "fail": appending(FAIL),
@@ -103,15 +104,16 @@ async def check_refold(api: RunningGateway, run_id: str) -> None:
             break
     state: RunState | None = None
     marks: dict[str, int] = {}
-    totals = Totals()
+    totals, model = Totals(), None
     for event in log:
         state, named = evolve(state, event["type"], event["data"], parse_time(event["created_at"]))
         marks |= dict.fromkeys(named, event["seq"])
         if event["type"] == "usage.recorded":
             totals = add(totals, measure_usage(msgspec.convert(event["data"], UsageRecorded)))
+            model = event["data"]["model"]
     assert state == record.state
     assert marks == record.marks
-    assert totals == record.totals
+    assert (totals, model) == (record.totals, record.model)
     times = [event["created_at"] for event in log]
     assert times == sorted(times)
     assert record.updated_ms == parse_time(times[-1])

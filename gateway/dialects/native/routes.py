@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from starlette.routing import BaseRoute
 
 from gateway.dialects.native.agents import AgentRoutes
+from gateway.dialects.native.answers import Problem
 from gateway.dialects.native.bulk import BulkRoutes
 from gateway.dialects.native.context import Native
 from gateway.dialects.native.control import ControlRoutes
+from gateway.dialects.native.described import describe
 from gateway.dialects.native.events import EventRoutes
+from gateway.dialects.native.files import FileRoutes
 from gateway.dialects.native.folds import FoldRoutes
 from gateway.dialects.native.keys import AccessRoutes
 from gateway.dialects.native.runs import RunRoutes
@@ -16,10 +22,31 @@ from gateway.dialects.native.socket import SocketRoutes
 from gateway.dialects.native.streams import StreamRoutes
 from gateway.dialects.native.webhooks import WebhookRoutes
 from gateway.dialects.native.work import WorkRoutes
+from gateway.edge.problems import MEDIA_TYPE
+from gateway.entry.openapi import Text, document
+from gateway.entry.reference import reference_routes
 
 
 def routes(native: Native) -> list[BaseRoute]:
-    """Return the routes; those with longer paths come before `/v1/runs/{id}`."""
+    """Return the routes, and those of their description."""
+    found = api_routes(native)
+    return [*found, *reference_routes(lambda: openapi(found))]
+
+
+def openapi(found: Sequence[BaseRoute]) -> dict[str, Any]:
+    """Return the description of the routes."""
+    text = Text(
+        title="Run gateway",
+        description="Runs of agents: their logs live with a gap-free sequence, control, input, and work for workers.",
+        server="/",
+        refusal=Problem,
+        refusal_media=MEDIA_TYPE,
+    )
+    return document(text, describe(found))
+
+
+def api_routes(native: Native) -> list[BaseRoute]:
+    """Return the routes of the API; those with longer paths come before `/v1/runs/{id}`."""
     runs = RunRoutes(native)
     streams = StreamRoutes(native, runs)
     return [
@@ -27,6 +54,7 @@ def routes(native: Native) -> list[BaseRoute]:
         *streams.routes(),
         *SocketRoutes(native).routes(),
         *EventRoutes(native, streams).routes(),
+        *FileRoutes(native).routes(),
         *FoldRoutes(native).routes(),
         *AccessRoutes(native).routes(),
         *AgentRoutes(native).routes(),

@@ -27,6 +27,7 @@ from gateway.domain.lifecycle import Action
 from gateway.domain.run import Run
 from gateway.edge import query as q
 from gateway.edge.body import read_json
+from gateway.entry.requests import check_thread as check_thread
 from gateway.errors import BadRequest, InvalidBody
 from gateway.service.actors import Caller, parse_run_id
 from gateway.service.listing import Filters, RunPage
@@ -92,6 +93,7 @@ class RunRoutes:
             scheduled_ms=to_ms(body.scheduled_at),
             delay_ms=duration_ms(body.delay_s),
             heartbeat_ms=duration_ms(body.heartbeat_s),
+            file_ids=tuple(file_id.upper() for file_id in body.file_ids),
             extensions=body.extensions,
             priority=body.priority,
             concurrency_key=body.concurrency_key,
@@ -232,16 +234,6 @@ def read_filters(query: q.Query, thread_id: str | None) -> Filters:
         created_after_us=None if created_after_ms is None else created_after_ms * 1000 + 999,
         created_before_us=None if created_before_ms is None else created_before_ms * 1000,
     )
-
-
-def check_thread(thread_id: str | None) -> None:
-    """Refuse a thread id that no run can have."""
-    if thread_id is not None and not _fits_thread(thread_id):
-        raise BadRequest("A thread id has 1 to 128 letters, digits or ._:@+-.", thread_id=thread_id[:64])
-
-
-def _fits_thread(thread_id: str) -> bool:
-    return 0 < len(thread_id) <= 128 and all(c.isascii() and (c.isalnum() or c in "._:@+-") for c in thread_id)
 
 
 def _overrides(body: CreateRun) -> Overrides:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.domain.events import NewEvent
+from gateway.domain.files import RUN_FILES
 
 # `$` would let a line break pass at the end, where `\Z` does not.
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]*\Z")]
@@ -20,6 +21,7 @@ TagValue = Annotated[str, Meta(max_length=256)]
 Moment = Annotated[datetime, Meta(tz=True)]
 Duration = Annotated[float, Meta(gt=0, le=366 * 86_400)]
 RunId = Annotated[str, Meta(min_length=26, max_length=26)]
+FileId = Annotated[str, Meta(min_length=1, max_length=26, pattern=r"^[a-zA-Z0-9_-]+\Z")]
 Seq = Annotated[int, Meta(ge=0, le=2**53)]
 Count = Annotated[int, Meta(ge=1, le=2**53)]
 
@@ -86,6 +88,7 @@ class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     delay_s: Annotated[float, Meta(ge=0, le=366 * 86_400)] | None = None
     timeout_s: Duration | None = None
     heartbeat_s: Annotated[float, Meta(ge=1, le=86_400)] | None = None
+    file_ids: Annotated[list[FileId], Meta(max_length=RUN_FILES)] = []
     extensions: dict[str, Any] = {}
     queue: Segment | None = None
     priority: Annotated[int, Meta(ge=-1_000, le=1_000)] = 0

@@ -10,6 +10,7 @@
 --       20 '1' when an event says something to whoever watches    21 '1' to let every writer count from 1 again
 --       22 p, then p pairs field, value to set       then i, i pairs field, increment
 --       then m, m pairs field, index (from 0) of the event whose seq it takes
+--       then n, n pairs field, value to set that is no change of state: the revision stays
 --       then for each event its tag and its bytes after {"seq":N,"attempt":A,
 -- RETURNS {'OK' | 'DUPLICATE', first_seq, last_seq, status, rev, attempt, head_tag, holder_seq, cancel, pause, input,
 --       events that its webhooks want}
@@ -101,6 +102,11 @@ take_pairs(function(field, value)
 end)
 take_pairs(function(field, value) increments[field] = value end)
 take_pairs(function(field, index) marks[#marks + 1] = {field, tonumber(index)} end)
+local notes = {}
+take_pairs(function(field, value)
+  notes[#notes + 1] = field
+  notes[#notes + 1] = value
+end)
 
 local count = (#ARGV - at + 1) / 2
 if head + count > tonumber(ARGV[15]) then return {'FULL', head} end
@@ -125,6 +131,7 @@ if #changes > 0 then
   changes[#changes + 1] = 'rev'
   changes[#changes + 1] = rev
 end
+for _, note in ipairs(notes) do changes[#changes + 1] = note end
 if permitted == 'absent' then
   changes[#changes + 1] = 'first_seq'
   changes[#changes + 1] = 1

@@ -481,3 +481,14 @@ async def test_debug_mode_is_noted_in_the_log(api: RunningGateway, queue: str) -
     for enabled in (True, True, False):
         assert accepted(await act(api, run_id, "debug", debug_mode=enabled))["debug_mode"] is enabled
     assert (await get_types(api, run_id)).count("run.debug_mode_set") == 2
+
+
+async def test_a_drain_answers_who_waits_for_work(store: RunningStore, queue: str) -> None:
+    """With nothing, at once: the claim can be made elsewhere."""
+    async with run_gateway(store.url) as leaving:
+        waiting = asyncio.create_task(claim(leaving, queue, wait_s=20))
+        await wait_until(lambda: leaving.gateway._bells._ropes)
+        began = time.monotonic()
+        await leaving.gateway.close_streams(0)
+        assert await waiting == []
+        assert time.monotonic() - began < 2
