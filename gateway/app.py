@@ -46,8 +46,11 @@ from gateway.service.listing import Listing
 from gateway.service.once import Once
 from gateway.service.outbound import Outbound, UrlRules
 from gateway.service.runs import RunLimits, Runs
+from gateway.service.schedules import Schedules
 from gateway.service.shelf import Shelf
 from gateway.service.streams import Streams, Watch
+from gateway.service.ticks import KIND as TICKS
+from gateway.service.ticks import Ticks
 from gateway.service.timers import Timers
 from gateway.service.webhooks import Webhooks
 from gateway.service.work import Work
@@ -65,6 +68,7 @@ from gateway.store.link import Link
 from gateway.store.log import LogReader
 from gateway.store.queue import QueueStore
 from gateway.store.runs import Limits, RunStore
+from gateway.store.schedules import ScheduleStore
 from gateway.store.timers import TimerStore
 
 logger = logging.getLogger(__name__)
@@ -139,7 +143,9 @@ class Gateway:
         once = Once(indexes, lifetime_ms=idempotency_ms)
         self._outbound = Outbound(rules, timeout_s=settings.webhook_timeout_s, connections=settings.webhook_at_once)
         deliveries = Deliveries(hook_store, runs, logs, self._outbound, clock, _delivery_rules(settings))
-        self._timers = Timers(journal, self._runs, runs, timers, indexes, {DELIVERIES: deliveries})
+        schedules = ScheduleStore(self._reads, self._writes)
+        ticks = Ticks(schedules, self._runs, runs, clock)
+        self._timers = Timers(journal, self._runs, runs, timers, indexes, {DELIVERIES: deliveries, TICKS: ticks})
         self._watch = Watch(self.hub, self.access, clock, recheck_s=settings.access_recheck_s)
         self._door = SseDoor(self.hub, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
         control = Control(
@@ -170,6 +176,7 @@ class Gateway:
             writing=writing,
             listing=listing,
             bulk=Bulk(control, self._runs, listing),
+            schedules=Schedules(schedules, timers, self._runs, agents, clock),
             webhooks=Webhooks(self._runs, hook_store, timers, clock, once),
             folds=Folds(runs, logs),
             files=files,

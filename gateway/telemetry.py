@@ -68,6 +68,8 @@ WEBHOOK_LAG_SECONDS = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0, 3_600.0, 21_600.0, 86_400.0, 345_600.0),
 )
 
+SCHEDULE_TICKS = Counter("gateway_schedule_ticks", "Ticks of schedules: run, skipped, failed.", ["outcome"])
+
 FILE_BYTES = Counter("gateway_file_bytes", "Bytes of files that were stored (in) or asked for (out).", ["way"])
 FILES_REMOVED = Counter(
     "gateway_files_removed", "Files removed by the sweep: for their age, or bytes that no record names.", ["cause"]

@@ -53,6 +53,8 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     root_run_id: str | None = None
     lineage_depth: int = 0
     batch_id: str | None = None
+    schedule_id: str | None = None
+    tick_ms: int | None = None
     scheduled_ms: int | None = None
     start_timeout_ms: int | None = 600_000
     timeout_ms: int | None = None

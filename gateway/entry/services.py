@@ -22,6 +22,7 @@ from gateway.service.folds import Folds
 from gateway.service.listing import Listing
 from gateway.service.once import Once
 from gateway.service.runs import Runs
+from gateway.service.schedules import Schedules
 from gateway.service.streams import Streams
 from gateway.service.webhooks import Webhooks
 from gateway.service.work import Work
@@ -64,6 +65,7 @@ class Services(msgspec.Struct, frozen=True):
     agents: Agents
     bulk: Bulk
     webhooks: Webhooks
+    schedules: Schedules
     streams: Streams
     hub: Hub
     door: SseDoor

@@ -19,6 +19,7 @@ timer partition.
     gw:{t:<tenant>}:feed :feedlog        for ever, trimmed to `feed_entries`
     gw:{t:<tenant>}:queues :agents :agentversions   for ever, an entry a queue, an agent, a version of an agent
     gw:{t:<tenant>}:hooksecrets          an entry a webhook of an agent, until its definition has it no more
+    gw:{t:<tenant>}:schedules :scheduleids   an entry a schedule, until it is removed
     gw:{q:<tenant>:<queue>}:…            an entry leaves with its run; `used` and `limits` hold one for each agent
     gw:{timers:<nn>}                     for ever, an entry leaves when nothing is due any more
     gw:{access}:keys :secret :tenants    for ever
@@ -195,6 +196,21 @@ def queue_channel(tenant: str, name: str) -> str:
 def partition(member: str) -> int:
     """Return the timer partition of a run or of whatever else is looked at, 0 to 15."""
     return zlib.crc32(member.encode()) % PARTITIONS
+
+
+def schedules(tenant: str) -> str:
+    """HASH: schedule id → `revision` and the schedule as JSON."""
+    return _tenant(tenant, "schedules")
+
+
+def schedule_ids(tenant: str) -> str:
+    """ZSET: the ids of the tenant's schedules, all at 0, in the order of their bytes."""
+    return _tenant(tenant, "scheduleids")
+
+
+def schedule_timer(tenant: str, schedule_id: str) -> str:
+    """Return the timer by which a schedule is looked after."""
+    return f"schedule:{tenant}:{schedule_id}"
 
 
 def hook_timer(run_id: str) -> str:

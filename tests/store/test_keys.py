@@ -14,6 +14,7 @@ from gateway.store.link import Link
 from tests.support.links import connect
 from tests.support.native import accepted, act, open_client
 from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore, run_gateway, wait_until
+from tests.support.schedules import put_schedule
 from tests.support.work import claim, put_agent, queue_run, write
 
 ID = r"[0-7][0-9A-HJKMNP-TV-Z]{25}"
@@ -36,7 +37,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
     rf"{TENANT}:clock": ("string", "one a tenant"),
     rf"{TENANT}:applied": ("hash", "an entry leaves with its run"),
     rf"{TENANT}:(moving|asking|runs)": ("zset", "an entry leaves with its run"),
-    rf"{TENANT}:by:(status|agent|thread|trigger|tag|batch_id|parent_run_id|root_run_id|depends_on):.+": (
+    rf"{TENANT}:by:(status|agent|thread|trigger|tag|batch_id|parent_run_id|root_run_id|schedule_id|depends_on):.+": (
         "zset",
         "an entry leaves with its run",
     ),
@@ -45,6 +46,8 @@ PATTERNS: dict[str, tuple[str, str]] = {
     rf"{TENANT}:queues": ("set", "an entry a queue"),
     rf"{TENANT}:(agents|agentversions)": ("hash", "an entry a version of an agent"),
     rf"{TENANT}:hooksecrets": ("hash", "an entry a webhook of an agent"),
+    rf"{TENANT}:schedules": ("hash", "an entry a schedule"),
+    rf"{TENANT}:scheduleids": ("zset", "an entry a schedule"),
     rf"{QUEUE}:(entries|places|holders)": ("hash", "an entry leaves with its run"),
     rf"{QUEUE}:(lanes|ready|parked|hidden|permits)": ("zset", "an entry leaves with its run"),
     rf"{QUEUE}:(used|limits)": ("hash", "an entry an agent"),
@@ -89,6 +92,8 @@ async def be_busy(api: RunningGateway) -> None:
     await asyncio.gather(*(api.create_run() for _ in range(10)))
     await be_busy_with_queues(api)
     await be_busy_with_webhooks(api)
+    await put_schedule(api.client, "busy", cron="@yearly")
+    accepted(await api.client.post("/v1/schedules/busy/trigger"), 201)
     async with open_client(api, tenant="other-tenant") as client:
         accepted(await client.post("/v1/runs", json={"agent_id": "x", "mode": "direct"}), 201)
 
@@ -170,6 +175,7 @@ def test_the_documented_names_are_those_of_the_module() -> None:
     names = [keys.record(run_id), keys.log(run_id), keys.writers(run_id), keys.run_idempotency(run_id, digest)]
     names += [keys.tenant_idempotency(tenant, digest), keys.tenant_clock(tenant), keys.moving(tenant)]
     names += [keys.applied(tenant), keys.asking(tenant), keys.all_runs(tenant), keys.status_index(tenant, "queued")]
+    names += [keys.schedules(tenant), keys.schedule_ids(tenant)]
     names += [keys.hook_states(run_id), keys.deliveries(run_id), keys.hook_secrets(tenant)]
     names += [keys.file(tenant, run_id), keys.files(tenant), keys.files_of(tenant, run_id)]
     names += [keys.aging_files(tenant), keys.swept(tenant), keys.gone(tenant, run_id)]

@@ -110,6 +110,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     replay_of: str | None
     lineage_depth: int
     batch_id: str | None
+    schedule_id: str | None
+    tick_at: str | None
     extensions: dict[str, Any]
     agent_version: int
     queue: str

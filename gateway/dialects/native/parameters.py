@@ -98,6 +98,7 @@ class Choose(msgspec.Struct, frozen=True, kw_only=True):
     payload: Annotated[str, Meta(description="A JSON object that the run's input contains.")] | None = None
     trigger: Text | None = None
     batch_id: Text | None = None
+    schedule_id: Text | None = None
     parent_run_id: Text | None = None
     created_after: Time | None = None
     created_before: Time | None = None

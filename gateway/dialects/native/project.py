@@ -79,6 +79,8 @@ def run_body(run: Run) -> dict[str, Any]:
         "replay_of": spec.replay_of,
         "lineage_depth": spec.lineage_depth,
         "batch_id": spec.batch_id,
+        "schedule_id": spec.schedule_id,
+        "tick_at": at(spec.tick_ms),
         "file_ids": spec.file_ids,
         "extensions": spec.extensions,
         "agent_version": spec.agent_version,

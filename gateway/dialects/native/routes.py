@@ -18,6 +18,7 @@ from gateway.dialects.native.files import FileRoutes
 from gateway.dialects.native.folds import FoldRoutes
 from gateway.dialects.native.keys import AccessRoutes
 from gateway.dialects.native.runs import RunRoutes
+from gateway.dialects.native.schedules import ScheduleRoutes
 from gateway.dialects.native.socket import SocketRoutes
 from gateway.dialects.native.streams import StreamRoutes
 from gateway.dialects.native.webhooks import WebhookRoutes
@@ -60,6 +61,7 @@ def api_routes(native: Native) -> list[BaseRoute]:
         *AgentRoutes(native).routes(),
         *WorkRoutes(native).routes(),
         *WebhookRoutes(native).routes(),
+        *ScheduleRoutes(native).routes(),
         *ControlRoutes(native).routes(),
         *runs.routes(),
     ]

@@ -119,6 +119,30 @@ class PutAgent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     webhooks: WebhookBodies = []
 
 
+class PutSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`PUT /v1/schedules/{id}`: all of a schedule; what is left out has its default."""
+
+    agent_id: Segment
+    cron: Annotated[str, Meta(min_length=1, max_length=256)]
+    timezone: Annotated[str, Meta(min_length=1, max_length=64)] = "UTC"
+    input: Any = None
+    title: Annotated[str, Meta(max_length=300)] | None = None
+    tags: Annotated[dict[TagKey, TagValue], Meta(max_length=16)] = {}
+    metadata: Annotated[dict[str, Any], Meta(max_length=1_000)] = {}
+    priority: Annotated[int, Meta(ge=-1_000, le=1_000)] = 0
+    concurrency_key: Key | None = None
+    preset: Name | None = None
+    queue: Segment | None = None
+    overlap: Literal["allow", "skip"] = "allow"
+    enabled: bool = True
+
+
+class TriggerSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /v1/schedules/{id}/trigger`: on whose behalf."""
+
+    triggered_by: Text | None = None
+
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /v1/claims`: from which queues, how many, and how long to wait for the first."""
 
