@@ -64,6 +64,7 @@ class Transport:
         body: object = msgspec.UNSET,
         params: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
+        lease: str | None = None,
     ) -> Answer:
         """Make a call and return its decoded answer.
 
@@ -76,6 +77,7 @@ class Transport:
             ProtocolError: the answer is not of the expected shape.
         """
         headers = {"Idempotency-Key": idempotency_key or uuid4().hex} if method == "POST" else {}
+        headers |= lease_header(lease)
         content = None if body is msgspec.UNSET else msgspec.json.encode(body)
         response = await self.send(method, path, content=content, params=params, headers=headers)
         try:
@@ -182,6 +184,11 @@ class Transport:
                 yield response
         except httpx.TransportError as error:
             raise ConnectionLost(f"the answer of {self._http.base_url} broke: {describe(error)}") from error
+
+
+def lease_header(lease: str | None) -> dict[str, str]:
+    """Return the header by which a worker proves that it holds the run."""
+    return {} if lease is None else {"Lease": lease}
 
 
 async def _is_over(response: httpx.Response) -> bool:

@@ -17,6 +17,7 @@ from gateway.domain.access import Grant
 from gateway.domain.draft import Draft
 from gateway.domain.due import heard_ms
 from gateway.domain.events import Event, decode
+from gateway.domain.lifecycle import Status
 from gateway.domain.placement import Standing, standing
 from gateway.domain.run import Run
 from gateway.errors import GatewayError, StoreUnavailable
@@ -185,8 +186,13 @@ class Work:
         _head, entries = await self._logs.read(LogName.of_run(run_id), seq, entries=1, payload_bytes=1)
         return decode(entries[0].line)
 
-    async def heartbeat(self, caller: Caller, run_id: str, *, lease: str, attempt: int | None) -> Beat:
+    async def heartbeat(
+        self, caller: Caller, run_id: str, *, lease: str, attempt: int | None, start: bool = False
+    ) -> Beat:
         """Keep a lease up, and learn what its holder has not seen.
+
+        Args:
+            start: Start the attempt, unless an append has.
 
         Raises:
             Fenced: the lease is over.
@@ -194,19 +200,35 @@ class Work:
         """
         run = require_run(caller.grant, await self._runs.load(run_id, caller.tenant))
         guard = Guard(tenant=caller.tenant, attempt=attempt, lease=lease)
+        if start and run.state.status is Status.DEQUEUED:
+            await self._journal.change(run_id, caller.tenant, _start, guard=guard, by_holder=True)
         appended = await self._journal.beat(run_id, guard, Dedupe())
         expires_ms = self._journal.clock.now_ms() + run.spec.lease_ms
         return Beat(str(appended.status), appended.attempt, expires_ms, pending_of(appended))
 
-    async def release(self, caller: Caller, run_id: str, *, lease: str, attempt: int | None, reason: str | None) -> Run:
+    async def release(
+        self,
+        caller: Caller,
+        run_id: str,
+        *,
+        lease: str,
+        attempt: int | None,
+        reason: str | None,
+        expected_seq: int | None = None,
+    ) -> Run:
         """Give a run back; whoever claims it next goes on at its question, or does the attempt again.
+
+        Args:
+            expected_seq: Where the log's head must still be: an answer that came meanwhile is then not given away.
 
         Raises:
             Fenced: the lease is over.
             IllegalTransition: the run has ended.
+            SeqConflict: the log has gone on.
         """
-        dedupe = caller.dedupe("release", {"lease": lease, "reason": reason}, self._idempotency_ms)
-        guard = Guard(tenant=caller.tenant, attempt=attempt, lease=lease)
+        body = {"lease": lease, "reason": reason, "expected_seq": expected_seq}
+        dedupe = caller.dedupe("release", body, self._idempotency_ms)
+        guard = Guard(tenant=caller.tenant, attempt=attempt, lease=lease, expected_seq=expected_seq)
 
         def decide(run: Run, draft: Draft) -> None:
             attempts.release(run, draft, caller.actor, reason)
@@ -224,6 +246,11 @@ class Work:
         access.require_tenant_wide(grant)
         names = await self._queues.names(grant.tenant)
         return list(await asyncio.gather(*(self._queues.depth(grant.tenant, name) for name in names)))
+
+
+def _start(run: Run, draft: Draft) -> None:
+    if draft.status is Status.DEQUEUED:
+        attempts.start(run, draft)
 
 
 def lease_ends_ms(run: Run) -> int | None:

@@ -128,7 +128,7 @@ TABLE: dict[str, About] = {
     "POST /v1/claims": About(body=wire.Claim, answers={200: a.Claims}, refusals=(400, 413, 422)),
     "GET /v1/queues": About(answers={200: a.Page[a.Queue]}, refusals=(400,)),
     "POST /v1/runs/{run_id}/heartbeat": About(
-        body=wire.Heartbeat, answers={200: a.Beat}, refusals=CHANGED, headers=("Lease",)
+        body=wire.KeepUp, answers={200: a.Beat}, refusals=CHANGED, headers=("Lease",)
     ),
     "POST /v1/runs/{run_id}/release": About(
         body=wire.Release, answers={200: a.Run}, refusals=CHANGED, headers=("Lease",)

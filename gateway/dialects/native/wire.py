@@ -153,16 +153,23 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Heartbeat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`POST /v1/runs/{id}/heartbeat`; the lease may stand in the `Lease` header instead."""
+    """What a holder says with every call; the lease may stand in the `Lease` header instead."""
 
     lease: Annotated[str, Meta(max_length=128)] | None = None
     attempt: Count | None = None
 
 
+class KeepUp(Heartbeat, frozen=True, forbid_unknown_fields=True):
+    """`POST /v1/runs/{id}/heartbeat`: `start` also starts the attempt, where no append has done so yet."""
+
+    start: bool = False
+
+
 class Release(Heartbeat, frozen=True, forbid_unknown_fields=True):
-    """`POST /v1/runs/{id}/release`: why, for people."""
+    """`POST /v1/runs/{id}/release`: why, for people; with `expected_seq` only while the log's head is there."""
 
     reason: Text | None = None
+    expected_seq: Seq | None = None
 
 
 class Act(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
