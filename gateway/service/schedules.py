@@ -62,7 +62,8 @@ class Schedules:
             known = await self._store.get(caller.tenant, schedule_id)
             if known is not None:
                 access.require_creation(caller.grant, known.definition.agent_id, None)
-                if _same(known.definition, definition):
+                stands_still = definition.enabled and known.next_ms is None
+                if _same(known.definition, definition) and not stands_still:
                     return known, False
             now_ms = self._clock.now_ms()
             next_ms = timetable.next_after_ms(now_ms) if definition.enabled else None

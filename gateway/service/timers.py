@@ -75,9 +75,10 @@ class Timers:
 
     async def _fire(self, looks: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
-        round_at_s, partitions = loop.time(), ALL_PARTITIONS
+        round_at_s, rung = loop.time(), ALL_PARTITIONS
         while True:
-            if loop.time() >= round_at_s:
+            partitions = rung
+            if not rung or loop.time() >= round_at_s:
                 partitions, round_at_s = ALL_PARTITIONS, loop.time() + POLL_S
             try:
                 taken = await self._timers.take(most=TAKE_MOST, hide_ms=HIDE_MS, partitions=partitions)
@@ -90,7 +91,7 @@ class Timers:
                 round_at_s = min([round_at_s, *(loop.time() + max(ms, 1) / 1000 for ms in left_ms)])
             except StoreUnavailable:
                 self._listening_since_ms = None
-            partitions = await self._timers.wait_rung(round_at_s - loop.time())
+            rung = await self._timers.wait_rung(round_at_s - loop.time())
 
     def _measure_lag(self, taken: Sequence[Taken]) -> None:
         lags_ms = dict.fromkeys((RUN, *self._lookers), 0)
@@ -116,10 +117,10 @@ class Timers:
     async def _hand_over(self, looker: Looker, taken: Taken, member: str, name: str) -> None:
         try:
             due_ms = await looker.look(name)
-            await self._timers.settle(member, taken.hidden_until_ms, due_ms)
-            # While a timer is hidden, later times do not enter it.
+            settled = await self._timers.settle(member, taken.hidden_until_ms, due_ms)
+            # While a timer is hidden, later times do not enter it; and whoever took it meanwhile settled for its own.
             changed_ms = await looker.next_look_ms(name)
-            if changed_ms is not None and (due_ms is None or changed_ms < due_ms):
+            if changed_ms is not None and (not settled or due_ms is None or changed_ms < due_ms):
                 await self._timers.arm(member, changed_ms)
         except StoreUnavailable:
             pass

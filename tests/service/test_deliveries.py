@@ -217,6 +217,27 @@ async def test_an_event_that_comes_while_its_receiver_is_told_is_not_forgotten(
         await wait_until(lambda: len(receiver.received) > count + 1, timeout_s=3)  # noqa: B023 - awaited here
 
 
+async def test_a_next_try_is_not_put_off_by_events_that_come_meanwhile(
+    api: RunningGateway, receiver: Receiver, link: Link
+) -> None:
+    """Whoever looked for them had to wait for the holder; the try comes at its own time all the same."""
+    receiver.hold.clear()
+    receiver.answer = answering(500)
+    run_id = await make_run(api, receiver, "custom.talk")
+    accepted(await api.append(run_id, TALK))
+    await wait_until(lambda: receiver.received)
+    accepted(await api.append(run_id, TALK))
+
+    async def was_asked_for() -> bool:
+        state = await link.call("HGET", keys.hook_states(run_id), "h")
+        return bool(state.split(b" ")[5] == b"1")
+
+    await wait_until(was_asked_for)
+    receiver.hold.set()
+    # The hold of whoever tells would have run out after five seconds more.
+    await wait_until(lambda: len(receiver.received) == 3, timeout_s=3)
+
+
 async def test_a_holder_that_died_is_followed_by_another(api: RunningGateway, receiver: Receiver, link: Link) -> None:
     """Once its hold has run out; its late note is refused."""
     hooks = HookStore(link, link)

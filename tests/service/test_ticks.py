@@ -162,6 +162,13 @@ async def test_a_time_zone_that_is_no_more_stops_its_schedule_with_a_word(gatewa
     shown = await get_schedule(api.client, "gone")
     assert (shown["next_at"], shown["last_error"]["code"]) == (None, "invalid_body")
     assert "Old/Place" in shown["last_error"]["detail"]
+    # The zone is back: the same definition again sets it going.
+    schedule = await load(link, api.tenant, "gone")
+    assert await ScheduleStore(link, link).put(
+        replace(schedule, definition=replace(definition, timezone="UTC")), schedule
+    )
+    again = await put_schedule(api.client, "gone", enabled=True)
+    assert (again["next_at"] is not None, again["last_error"]) == (True, None)
 
 
 async def test_a_removed_schedule_leaves_no_timer(gateway: RunningGateway, link: Link) -> None:
