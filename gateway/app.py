@@ -17,13 +17,16 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from gateway.dialects.native.routes import routes as native_routes
+from gateway.dialects.native.routes import streams as native_streams
 from gateway.domain.access import KeyRecord, Principal
 from gateway.edge.console import console_routes
 from gateway.edge.health import health_routes
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
+from gateway.entry.asyncapi import document as asyncapi
 from gateway.entry.callers import Callers
 from gateway.entry.dialect import Dialect
 from gateway.entry.files import FileDoor
+from gateway.entry.reference import document_route
 from gateway.entry.services import Bounds, Services
 from gateway.entry.streaming import SseDoor
 from gateway.errors import NotFound, StoreUnavailable
@@ -74,9 +77,11 @@ from gateway.store.timers import TimerStore
 logger = logging.getLogger(__name__)
 
 DIALECTS: tuple[str, ...] = (
+    "agents",
     "jobs",
     "threads",
     "interrupts",
+    "processes",
 )
 """The systems that are spoken beside the native API, each the name of its folder in `dialects/`."""
 
@@ -216,8 +221,7 @@ class Gateway:
         return Starlette(
             routes=[
                 *health_routes(self.why_not_ready),
-                *native_routes(self.services),
-                *_dialect_routes(self.services),
+                *_api_routes(self.services),
                 *console_routes(),
             ],
             middleware=middleware,
@@ -377,12 +381,16 @@ def _delivery_rules(settings: Settings) -> DeliveryRules:
     )
 
 
-def _dialect_routes(services: Services) -> list[BaseRoute]:
-    found: list[BaseRoute] = []
-    for name in DIALECTS:
-        dialect: Dialect = import_module(f"gateway.dialects.{name}.routes").dialect(services)
-        found += dialect.mounts()
-    return found
+def _api_routes(services: Services) -> list[BaseRoute]:
+    """Return the routes of every API, and of the description of all that streams."""
+    native = native_routes(services)
+    dialects: list[Dialect] = [import_module(f"gateway.dialects.{name}.routes").dialect(services) for name in DIALECTS]
+    streams = [native_streams(native), *(dialect.streams() for dialect in dialects)]
+    return [
+        *native,
+        *(mount for dialect in dialects for mount in dialect.mounts()),
+        document_route("/asyncapi.json", lambda: asyncapi(streams)),
+    ]
 
 
 def _ms(duration_s: float) -> int:

@@ -5,7 +5,6 @@ Pure: each function reads a run, refuses or fills a draft.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -138,6 +137,6 @@ def reschedule(draft: Draft, actor: Actor, scheduled_ms: int) -> None:
     draft.add("run.rescheduled", {"actor": actor, "scheduled_at": format_time(scheduled_ms)})
 
 
-def copy(source: Run, action: Action, *, permitted: Iterable[Status] | None = None) -> None:
+def copy(source: Run, action: Action) -> None:
     """Refuse to make a new run of `source`, unless its status permits retry or replay."""
-    require(action, source.status, narrowed=permitted)
+    require(action, source.status)

@@ -49,6 +49,8 @@ def _marks(kind: str, data: dict[str, Any]) -> tuple[str, ...]:
             return ("attempt",) if data.get("abandons") else ()
         case "checkpoint.created":
             return ("checkpoint",)
+        case "output.set":
+            return ("output",)
         case "run.input_received":
             return ("input", f"answered:{data['request_id']}")
         case "run.input_closed":
@@ -57,6 +59,8 @@ def _marks(kind: str, data: dict[str, Any]) -> tuple[str, ...]:
             return ("cancel",)
         case "run.paused":
             return ("pause",)
+        case "run.resumed":
+            return ("resume",)
     return ()
 
 

@@ -156,8 +156,9 @@ class Totals(msgspec.Struct, frozen=True):
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A run as the store holds it.
 
-    `rev` counts state changes, not events. `marks` name the seq of events that later decisions need:
-    `origin`, `attempt`, `checkpoint`, `input`, `cancel`, `pause`, `answered:<request_id>`, `closed:<request_id>`.
+    `rev` counts state changes, not events. `marks` name the seq of events that later decisions and readers need:
+    `origin`, `attempt`, `checkpoint`, `input`, `cancel`, `pause`, `resume`, `answered:<request_id>`,
+    `closed:<request_id>`, and `output`, the last named output that was set.
     `output_ms` is when the present attempt first said something, 0 when it did not.
     `hooked` are the patterns of events that its webhooks want, joined by commas; empty without any.
     `model` is the one that the last `usage.recorded` names.

@@ -164,10 +164,10 @@ async def _answer_starlette(request: Request, error: Exception) -> Response:
 
 
 def _find_methods(request: Request, routes: Sequence[BaseRoute]) -> set[str]:
+    """Return the methods of the first path that matches: later ones would take it for something else."""
     found = [route for route in routes if isinstance(route, Route)]
-    return {
-        name for route in found if route.matches(request.scope)[0] is not Match.NONE for name in route.methods or ()
-    }
+    path = next((route.path for route in found if route.matches(request.scope)[0] is not Match.NONE), None)
+    return {name for route in found if route.path == path for name in route.methods or ()}
 
 
 class IdentifiedRequests:

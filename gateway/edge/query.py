@@ -23,7 +23,8 @@ VALUE_CHARS: Final = 4_096
 TOLD_CHARS: Final = 100
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}")
-_NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+_NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,20})?")
+_DATE: Final = re.compile(r"[0-9]{4}-")
 _FLAGS: Final[Mapping[str, bool]] = {"true": True, "1": True, "false": False, "0": False}
 # An unescaped plus of an offset arrives as a space.
 _LOST_PLUS: Final = re.compile(r" (?=[0-9]{2}:[0-9]{2}$)")
@@ -89,11 +90,20 @@ def _read_field(query: Query, field: msgspec.inspect.Field) -> str | list[str]:
         raise _refuse(name, value, "a number")
     if msgspec.inspect.StrType not in kinds and value.lower() == "null":
         raise _refuse(name, value, "a value")
-    return _LOST_PLUS.sub("+", value) if msgspec.inspect.DateTimeType in kinds else value
+    if msgspec.inspect.DateTimeType not in kinds:
+        return value
+    if not _DATE.match(value):
+        raise _refuse(name, value, "an RFC 3339 time such as 2026-11-22T08:00:00Z")
+    return _LOST_PLUS.sub("+", value)
 
 
 def _kinds(kind: msgspec.inspect.Type) -> set[type[msgspec.inspect.Type]]:
-    return {type(each) for each in (kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,))}
+    """Return what a parameter may be, whatever else is said of it."""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return _kinds(kind.type)
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return set().union(*map(_kinds, kind.types))
+    return {type(kind)}
 
 
 def _explain(message: str, values: Mapping[str, Any]) -> BadRequest:

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Match, Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.edge.problems import Speech, Tell
+from gateway.entry.asyncapi import Speaker
 from gateway.entry.openapi import Text, document
 from gateway.entry.operations import About as About
 from gateway.entry.operations import Frames as Frames
@@ -53,6 +54,10 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
         """Return its description."""
         text = Text(title=self.title, description=self.description, server=self.prefix, refusal=self.refusal)
         return document(text, self.operations)
+
+    def streams(self) -> Speaker:
+        """Return what of it streams, for the description of all that does."""
+        return Speaker(self.name, self.prefix, self.operations)
 
 
 class _Speaking:

@@ -16,6 +16,12 @@ SECURITY: Final = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
     "key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "An API key."},
 }
+TICKET: Final = {
+    "type": "apiKey",
+    "in": "query",
+    "name": "ticket",
+    "description": "A short-lived ticket, where a browser can send no header.",
+}
 REPEAT_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -57,22 +63,23 @@ def document(text: Text, operations: Sequence[Operation]) -> dict[str, Any]:
     for operation in operations:
         described = _operation(operation, operations, shapes, text)
         paths.setdefault(operation.path, {})[operation.method.lower()] = described
+    schemes = SECURITY | ({"ticket": TICKET} if any(map(_takes_tickets, operations)) else {})
     return {
         "openapi": "3.1.0",
         "info": {"title": text.title, "version": __version__, "description": text.description},
         "servers": [{"url": text.server}],
         "security": [{name: []} for name in SECURITY],
         "paths": paths,
-        "components": {"schemas": shapes.components, "securitySchemes": SECURITY},
+        "components": {"schemas": shapes.components, "securitySchemes": schemes},
     }
 
 
 class Shapes:
-    """JSON Schemas of types; structs among them become components that the schemas refer to."""
+    """JSON Schemas of types; structs among them become components that the schemas refer to by `template`."""
 
-    def __init__(self, types: Sequence[Any]) -> None:
+    def __init__(self, types: Sequence[Any], template: str = "#/components/schemas/{name}") -> None:
         self._types = list(types)
-        schemas, components = msgspec.json.schema_components(self._types, ref_template="#/components/schemas/{name}")
+        schemas, components = msgspec.json.schema_components(self._types, ref_template=template)
         self._schemas = [_portable(schema) for schema in schemas]
         self.components: dict[str, Any] = _portable(components)
 
@@ -120,11 +127,17 @@ def _operation(operation: Operation, operations: Sequence[Operation], shapes: Sh
         "parameters": list(_parameters(operation)),
         "responses": dict(_responses(operation, operations, shapes, text)),
     }
+    if _takes_tickets(operation):
+        described["security"] = [{name: []} for name in (*SECURITY, "ticket")]
     if about.body is not None:
         content = {"application/json": {"schema": shapes.of(about.body)}}
         content |= {media: {"schema": {"type": "string"}} for media in about.other_bodies}
         described["requestBody"] = {"content": content, "required": _is_required(about.body, shapes)}
     return described
+
+
+def _takes_tickets(operation: Operation) -> bool:
+    return operation.about.query is not None and "ticket" in operation.about.query.__struct_fields__
 
 
 def _is_required(body: Any, shapes: Shapes) -> bool:
@@ -147,12 +160,17 @@ def _parameters(operation: Operation) -> Iterator[dict[str, Any]]:
 
 
 def query_parameters(kind: type[msgspec.Struct]) -> Iterator[dict[str, Any]]:
-    """Yield a parameter for each field of a query's struct."""
+    """Yield a parameter for each field of a query's struct; a ticket is a credential and none of them."""
     (_,), components = msgspec.json.schema_components([kind])
     shape = _portable(components[kind.__name__])
     for name, schema in shape["properties"].items():
+        if name == "ticket":
+            continue
         told, schema = _without_null(schema)
         parameter = {"name": name, "in": "query", "required": name in shape["required"], "schema": schema}
+        if "contentSchema" in schema:
+            parameter["content"] = {schema["contentMediaType"]: {"schema": schema["contentSchema"]}}
+            del parameter["schema"]
         if schema.get("type") == "array":
             parameter |= {"style": "form", "explode": False}
         yield parameter | ({"description": told} if told else {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
@@ -12,20 +11,18 @@ from gateway.domain import decisions, questions
 from gateway.domain.agents import check_preset
 from gateway.domain.draft import Draft
 from gateway.domain.events import peek_type
-from gateway.domain.lifecycle import Action, Status, require
+from gateway.domain.lifecycle import Action
 from gateway.domain.run import Run
 from gateway.errors import InvalidBody, NotFound, TooLarge
 from gateway.service.actors import Caller, require_run
 from gateway.service.agents import Agents
 from gateway.service.journal import Journal, Outcome
+from gateway.service.narrowing import Permitted, narrow
 from gateway.service.runs import check_schedule
 from gateway.store.indexes import IndexStore
 from gateway.store.keys import digest
 from gateway.store.log import LogName, LogReader
 from gateway.store.runs import RunStore
-
-Permitted = AbstractSet[Status] | None
-"""The statuses from which a dialect lets an action pass, where it permits fewer than the lifecycle does."""
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -67,8 +64,8 @@ class Control:
     ) -> Run:
         """Cancel a run; one that is held becomes `cancelling` until its holder confirms or the grace ends."""
 
-        def decide(_run: Run, draft: Draft) -> None:
-            _narrow(draft, Action.CANCEL, permitted)
+        def decide(run: Run, draft: Draft) -> None:
+            narrow(run, Action.CANCEL, permitted)
             decisions.cancel(draft, caller.actor, reason, grace_ms=self._cancel_grace_ms, force=force)
 
         return await self._act(caller, run_id, "cancel", {"reason": reason, "force": force}, decide)
@@ -76,8 +73,8 @@ class Control:
     async def pause(self, caller: Caller, run_id: str, *, reason: str | None, permitted: Permitted = None) -> Run:
         """Pause a run that is queued, running or waiting for input."""
 
-        def decide(_run: Run, draft: Draft) -> None:
-            _narrow(draft, Action.PAUSE, permitted)
+        def decide(run: Run, draft: Draft) -> None:
+            narrow(run, Action.PAUSE, permitted)
             decisions.pause(draft, caller.actor, reason)
 
         return await self._act(caller, run_id, "pause", {"reason": reason}, decide)
@@ -90,7 +87,7 @@ class Control:
         """
 
         def decide(run: Run, draft: Draft) -> None:
-            _narrow(draft, Action.RESUME, permitted)
+            narrow(run, Action.RESUME, permitted)
             decisions.resume(run, draft, caller.actor, reason)
 
         return await self._act(caller, run_id, "resume", {"reason": reason}, decide)
@@ -120,7 +117,7 @@ class Control:
             await self._require_checkpoint(run_id, from_checkpoint)
 
         def decide(run: Run, draft: Draft) -> None:
-            _narrow(draft, action, permitted)
+            narrow(run, action, permitted)
             if from_checkpoint is True:
                 checkpoint_seq = run.checkpoint_seq
                 if checkpoint_seq is None:
@@ -181,8 +178,8 @@ class Control:
             past_is_now: Start it at once where the time has passed, instead of refusing it.
         """
 
-        def decide(_run: Run, draft: Draft) -> None:
-            _narrow(draft, Action.RESCHEDULE, permitted)
+        def decide(run: Run, draft: Draft) -> None:
+            narrow(run, Action.RESCHEDULE, permitted)
             if scheduled_ms <= draft.at_ms and not past_is_now:
                 raise InvalidBody("scheduled_at lies in the past.", path="$.scheduled_at")
             check_schedule(scheduled_ms, draft.at_ms)
@@ -235,11 +232,6 @@ class Control:
             require_run(caller.grant, run)
 
         return await self._journal.change(run_id, caller.tenant, decide, admit=admit, dedupe=dedupe)
-
-
-def _narrow(draft: Draft, action: Action, permitted: Permitted) -> None:
-    if permitted is not None:
-        require(action, draft.status, narrowed=permitted)
 
 
 def _answered_id(outcome: Outcome[Any], request_id: str | None, seq: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -12,6 +13,8 @@ from gateway.domain.events import NewEvent
 from gateway.domain.fold import measure_usage
 from gateway.store.runs import TOTALS
 
+MARKED: Final = {"checkpoint.created": "checkpoint", "output.set": "output"}
+
 
 def says_something(events: Sequence[NewEvent]) -> bool:
     """Whether any event says something to whoever watches."""
@@ -19,9 +22,8 @@ def says_something(events: Sequence[NewEvent]) -> bool:
 
 
 def plain_marks(events: Sequence[NewEvent]) -> dict[str, int]:
-    """Return the marks of events that change no state: where a later attempt goes on from."""
-    found = [index for index, event in enumerate(events) if event.type == "checkpoint.created"]
-    return {"checkpoint": found[-1]} if found else {}
+    """Return the marks of events that change no state: where a later attempt goes on from, and the last output."""
+    return {MARKED[event.type]: index for index, event in enumerate(events) if event.type in MARKED}
 
 
 def increments(events: Sequence[NewEvent]) -> dict[str, int]:

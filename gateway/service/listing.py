@@ -11,7 +11,7 @@ import msgspec
 from gateway.domain import access
 from gateway.domain.access import Grant, reaches
 from gateway.domain.containment import Containment, OutOfSteps
-from gateway.domain.lifecycle import Status
+from gateway.domain.lifecycle import LIVE, Status
 from gateway.domain.run import Question, Run
 from gateway.errors import BadRequest
 from gateway.service.actors import require_run
@@ -116,8 +116,19 @@ class Listing:
         self._indexes = indexes
         self._scan_records = scan_records
 
-    async def runs(self, grant: Grant, filters: Filters, *, before: Position | None, limit: int) -> RunPage:
+    async def runs(
+        self,
+        grant: Grant,
+        filters: Filters,
+        *,
+        before: Position | None,
+        limit: int,
+        also: Callable[[Run], bool] = lambda _run: True,
+    ) -> RunPage:
         """Return runs of the grant's tenant, newest first.
+
+        Args:
+            also: What else must hold of a run that is shown.
 
         Raises:
             BadRequest: the payload filter is out of bounds, or cannot be compared with some run's input.
@@ -134,7 +145,7 @@ class Listing:
             sources,
             before,
             limit,
-            lambda run: _matches(run, filters) and (payload is None or payload.holds(run.spec.input)),
+            lambda run: _matches(run, filters) and also(run) and (payload is None or payload.holds(run.spec.input)),
             oldest_us=filters.created_after_us,
             by_status=by_status,
         )
@@ -181,7 +192,8 @@ class Listing:
                 return [keys.index(tenant, name, value)]
         for key, value in filters.tags.items():
             return [keys.index(tenant, "tag", f"{key}:{value}")]
-        if filters.statuses:
+        # Runs that have ended pile up, those that have not are few: of these no agent has more than there are in all.
+        if filters.statuses and (filters.statuses <= LIVE or filters.agent_id is None):
             return self._of_statuses(tenant, filters)
         if filters.agent_id is not None:
             return [keys.index(tenant, "agent", filters.agent_id)]

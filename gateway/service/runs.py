@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 
 import msgspec
@@ -24,6 +23,7 @@ from gateway.service.actors import Caller, require_run
 from gateway.service.agents import Agents
 from gateway.service.hooks import Hooks, make_own
 from gateway.service.journal import Journal
+from gateway.service.narrowing import Permitted, narrow
 from gateway.service.new_runs import Need as Need
 from gateway.service.new_runs import NewRun as NewRun
 from gateway.service.new_runs import RunLimits as RunLimits
@@ -179,13 +179,11 @@ class Runs:
             idempotency_key=caller.idempotency_key,
         )
 
-    async def copy(
-        self, caller: Caller, source_id: str, action: Action, *, permitted: AbstractSet[Status] | None = None
-    ) -> Run:
+    async def copy(self, caller: Caller, source_id: str, action: Action, *, permitted: Permitted = None) -> Run:
         """Make a new run of an ended one: `retry` or `replay`, with its input and its lineage.
 
         Args:
-            permitted: The statuses that the source may have, where they are fewer than the action's.
+            permitted: What a dialect lets pass, where that is less.
 
         Raises:
             IllegalTransition: the source's status does not permit it.
@@ -195,7 +193,8 @@ class Runs:
             return made
         source = await self.get(caller.grant, source_id)
         access.require_creation(caller.grant, source.spec.agent_id, source.spec.thread_id)
-        decisions.copy(source, action, permitted=permitted)
+        narrow(source, action, permitted)
+        decisions.copy(source, action)
         now_ms = self._journal.clock.now_ms()
         spec = msgspec.structs.replace(
             source.spec,

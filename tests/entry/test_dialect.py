@@ -118,6 +118,8 @@ async def test_everything_below_a_prefix_is_refused_in_the_words_of_its_dialect(
     told = {
         "GET /compat/lamps/nowhere": (418, "not_found"),
         "GET /compat/lamps/lamps/": (418, "not_found"),
+        "GET /compat/lamps/": (418, "not_found"),
+        "GET /compat/lamps/%0Alamps%0A": (418, "not_found"),
         "PUT /compat/lamps/lamps": (405, "method_not_allowed"),
         "PUT /lamps": (405, "method_not_allowed"),
         "GET /lamps?limit=11": (400, "bad_request"),
@@ -149,6 +151,22 @@ def test_a_query_is_read_into_the_types_of_its_struct() -> None:
     assert decode_query({}, Look) == Look()
 
 
+class Told(msgspec.Struct, frozen=True):
+    """A query whose parameters are described."""
+
+    who: Annotated[str, msgspec.Meta(max_length=9, description="Who asks.")] | None = None
+    many: Annotated[int | None, msgspec.Meta(description="How many.")] = None
+
+
+def test_what_is_said_of_a_parameter_does_not_change_how_it_is_read() -> None:
+    """A text may be the word null; a number is an integer as any reader spells it."""
+    assert decode_query(parse_query(b"who=null&many=7"), Told) == Told("null", 7)
+    for many in ("null", "7.0", "1e1"):
+        with pytest.raises(BadRequest) as refusal:
+            decode_query({"many": [many]}, Told)
+        assert refusal.value.facts["parameter"] == "many"
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [
@@ -162,6 +180,7 @@ def test_a_query_is_read_into_the_types_of_its_struct() -> None:
         (b"deep=perhaps", "deep"),
         (b"status=dim", "status"),
         (b"since=yesterday", "since"),
+        (b"since=0.5", "since"),
         (b"since=2026-11-22T08:00:00", "since"),
         (b"limit=1&limit=2", "limit"),
     ],

@@ -10,7 +10,7 @@ from gateway.domain.lifecycle import Action, Status
 from gateway.domain.run import Run
 from gateway.errors import IllegalTransition
 from gateway.service.actors import Caller
-from gateway.service.control import Permitted
+from gateway.service.narrowing import Permitted
 from tests.support.native import get_types
 from tests.support.running import RunningGateway
 
@@ -47,3 +47,21 @@ async def test_a_narrowed_action_is_refused_where_it_would_else_pass(gateway: Ru
     assert status not in refusal.value.facts["permitted"]
     assert await get_types(gateway, run["id"]) == before
     await act(gateway, caller, run["id"], frozenset({Status(status)}))
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+async def test_an_action_may_be_judged_by_the_run_as_it_stands(gateway: RunningGateway, name: str) -> None:
+    """What refuses it sees the whole run, at the very change; where it says nothing the action passes."""
+    status, act = ACTIONS[name]
+    run = await gateway.run_in(status)
+    caller = Caller(await gateway.gateway.access.authenticate(gateway.key))
+    before = await get_types(gateway, run["id"])
+
+    def refuse(judged: Run) -> None:
+        raise IllegalTransition("Not now.", current_status=str(judged.status), head_seq=judged.head_seq)
+
+    with pytest.raises(IllegalTransition) as refusal:
+        await act(gateway, caller, run["id"], refuse)
+    assert refusal.value.facts == {"current_status": status, "head_seq": run["head_seq"]}
+    assert await get_types(gateway, run["id"]) == before
+    await act(gateway, caller, run["id"], lambda judged: None)

@@ -49,6 +49,7 @@ DEEDS: dict[str, Deed] = {
     "use another": appending(("usage.recorded", USED), ("usage.recorded", {**USED, "model": "n"}), LOG),
     "use and end": appending(("usage.recorded", USED), COMPLETE),
     "checkpoint": appending(("checkpoint.created", {"source": "s", "state": {"n": 1}})),
+    "output": appending(("output.set", {"key": "k", "value": 1}), LOG, ("output.set", {"key": "l", "value": 2})),
     "fail": appending(FAIL),
     "confirm": appending(("run.cancelled", {"reason": "r"})),
     "ask": appending(question()),

@@ -42,6 +42,11 @@ RunName = Annotated[str, Meta(min_length=1, max_length=64)]
 """A run's id as a caller spells it; in a list one that cannot be an id is told of by itself."""
 
 
+ObjectText = Annotated[
+    str, Meta(extra_json_schema={"contentMediaType": "application/json", "contentSchema": {"type": "object"}})
+]
+
+
 class WhichRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which runs of the project; `payload_contains` is the text of a JSON object."""
 
@@ -49,7 +54,7 @@ class WhichRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     job_id: Name | None = None
     triggered_by: Trigger | None = None
     batch_id: Name | None = None
-    payload_contains: str | None = None
+    payload_contains: ObjectText | None = None
     tag_key: Name | None = None
     tag_value: str | None = None
     metadata_key: Name | None = None

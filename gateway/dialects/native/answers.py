@@ -112,6 +112,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     batch_id: str | None
     schedule_id: str | None
     tick_at: str | None
+    file_ids: list[str]
     extensions: dict[str, Any]
     agent_version: int
     queue: str

@@ -133,7 +133,7 @@ TABLE: dict[str, About] = {
     "POST /v1/runs/{run_id}/release": About(
         body=wire.Release, answers={200: a.Run}, refusals=CHANGED, headers=("Lease",)
     ),
-    "GET /v1/schedules": About(query=p.Paging, answers={200: a.Page[schedules.Schedule]}, refusals=(400,)),
+    "GET /v1/schedules": About(query=p.PageOfSchedules, answers={200: a.Page[schedules.Schedule]}, refusals=(400,)),
     "PUT /v1/schedules/{schedule_id}": About(
         body=wire.PutSchedule,
         answers={200: schedules.Schedule, 201: schedules.Schedule},

@@ -12,18 +12,32 @@ from msgspec import Meta
 
 from gateway.dialects.native.project import STATUS_WORDS
 
-Text = Annotated[str, Meta(min_length=1, max_length=4_096)]
+Text = Annotated[str, Meta(max_length=4_096)]
 Cursor = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,14})(-(0|[1-9][0-9]{0,8}))?\Z")]
 Pair = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}:[^,&]{0,256}\Z")]
 Seq = Annotated[int, Meta(ge=0, le=2**53)]
-Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Time = Annotated[
+    str, Meta(extra_json_schema={"format": "date-time", "pattern": "^(197[1-9]|19[89][0-9]|[2-9][0-9]{3})-"})
+]
 StatusWord = Annotated[str, Meta(extra_json_schema={"enum": sorted(STATUS_WORDS)})]
+Pairs = Annotated[list[Pair], Meta(min_length=1, description="key:value; repeat it for more.")]
+Contained = Annotated[
+    str,
+    Meta(
+        description="What the run's input contains.",
+        extra_json_schema={"contentMediaType": "application/json", "contentSchema": {"type": "object"}},
+    ),
+]
 Page = Annotated[int, Meta(ge=1, le=100)]
-Next = Annotated[str, Meta(description="The next_cursor of the page before.")]
+Next = Annotated[
+    str,
+    Meta(pattern=r"^[0-9]{1,16}-[0-7][0-9A-HJKMNP-TV-Z]{25}\Z", description="The next_cursor of the page before."),
+]
+_TYPE = r"(\*|[a-z0-9_-]{1,32}(\.[a-z0-9_-]{1,32})?(\.\*)?)"
 Types = Annotated[
     str,
     Meta(
-        pattern=r"^(\*|[a-z0-9_-]{1,32}(\.[a-z0-9_-]{1,32})?(\.\*)?)(,[a-z0-9_-]{1,32}(\.[a-z0-9_-]{1,32})?(\.\*)?){0,8}\Z",
+        pattern=rf"^({_TYPE}(,{_TYPE}){{0,8}})?\Z",
         description="Types of event that are wanted, such as message.delta,tool.*",
     ),
 ]
@@ -93,9 +107,9 @@ class Choose(msgspec.Struct, frozen=True, kw_only=True):
 
     agent_id: Text | None = None
     thread_id: Text | None = None
-    tag: Annotated[list[Pair], Meta(description="key:value")] = []
-    metadata: Annotated[list[Pair], Meta(description="key:value")] = []
-    payload: Annotated[str, Meta(description="A JSON object that the run's input contains.")] | None = None
+    tag: Pairs | None = None
+    metadata: Pairs | None = None
+    payload: Contained | None = None
     trigger: Text | None = None
     batch_id: Text | None = None
     schedule_id: Text | None = None
@@ -109,6 +123,13 @@ class Paging(msgspec.Struct, frozen=True, kw_only=True):
 
     limit: Page = 50
     cursor: Next | None = None
+
+
+class PageOfSchedules(msgspec.Struct, frozen=True, kw_only=True):
+    """Which page of the schedules is wanted: after which id."""
+
+    limit: Page = 50
+    cursor: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}\Z")] | None = None
 
 
 class ChooseStatus(Choose, frozen=True, kw_only=True):
@@ -168,7 +189,7 @@ class FindFiles(msgspec.Struct, frozen=True, kw_only=True):
 
     run_id: str | None = None
     limit: Page = 50
-    cursor: str | None = None
+    cursor: Annotated[str, Meta(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")] | None = None
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,4 +221,4 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     """Whose keys; the caller's own tenant by default."""
 
-    tenant: Text | None = None
+    tenant: str | None = None

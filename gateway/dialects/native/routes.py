@@ -20,10 +20,13 @@ from gateway.dialects.native.keys import AccessRoutes
 from gateway.dialects.native.runs import RunRoutes
 from gateway.dialects.native.schedules import ScheduleRoutes
 from gateway.dialects.native.socket import SocketRoutes
+from gateway.dialects.native.socket_commands import KINDS
+from gateway.dialects.native.streamed import FRAMES
 from gateway.dialects.native.streams import StreamRoutes
 from gateway.dialects.native.webhooks import WebhookRoutes
 from gateway.dialects.native.work import WorkRoutes
 from gateway.edge.problems import MEDIA_TYPE
+from gateway.entry.asyncapi import Socket, Speaker
 from gateway.entry.openapi import Text, document
 from gateway.entry.reference import reference_routes
 
@@ -44,6 +47,11 @@ def openapi(found: Sequence[BaseRoute]) -> dict[str, Any]:
         refusal_media=MEDIA_TYPE,
     )
     return document(text, describe(found))
+
+
+def streams(found: Sequence[BaseRoute]) -> Speaker:
+    """Return what of the routes streams, for the description of all that does."""
+    return Speaker("native", "", describe(found), [Socket("/v1/ws", KINDS, FRAMES)])
 
 
 def api_routes(native: Native) -> list[BaseRoute]:

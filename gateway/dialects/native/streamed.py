@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from gateway.dialects.native.answers import Problem
 from gateway.domain.events import Event
 from gateway.domain.fold_state import Folded
 from gateway.entry.operations import Frames
@@ -117,3 +118,73 @@ RUN = Frames(Event, NAMED)
 MANY = Frames(EventOfRun, NAMED)
 THREAD = Frames(EventOfRun, {"stream.open": ThreadOpened, **_UNNAMED_RUN})
 FEED = Frames(FeedEvent, {"stream.open": FeedOpened, "stream.closed": Closed})
+
+
+class SocketEvent(msgspec.Struct, frozen=True, tag="event"):
+    """An event of a run that the socket follows."""
+
+    run_id: str
+    cursor: str
+    event: Event
+
+
+class Ack(msgspec.Struct, frozen=True, tag="ack"):
+    """A command was done; `result` is the body of the HTTP answer."""
+
+    id: str
+    result: Any
+
+
+class Refused(msgspec.Struct, frozen=True, tag="error"):
+    """A command was not done; `id` is null where it had none."""
+
+    id: str | None
+    problem: Problem
+
+
+class Pong(msgspec.Struct, frozen=True, tag="pong"):
+    """The answer to a ping."""
+
+    id: str | None
+
+
+class SocketOpened(Opened, frozen=True, tag="stream.open"):
+    """The first frame of a subscription."""
+
+
+class SocketSnapshot(SnapshotFrame, frozen=True, tag="stream.snapshot"):
+    """The state folded up to an event."""
+
+    cursor: str
+
+
+class SocketGap(GapFrame, frozen=True, tag="stream.gap"):
+    """What was asked for is not kept any more."""
+
+
+class SocketReset(ResetFrame, frozen=True, tag="stream.reset"):
+    """The log is not the one that the cursor is of."""
+
+
+class SocketEnded(Ended, frozen=True, tag="stream.end"):
+    """The run has ended and the client has all of it."""
+
+
+class SocketClosed(Closed, frozen=True, kw_only=True, tag="stream.closed"):
+    """A run is followed no more."""
+
+    run_id: str
+
+
+FRAMES: dict[str, Any] = {
+    "event": SocketEvent,
+    "ack": Ack,
+    "error": Refused,
+    "pong": Pong,
+    "stream.open": SocketOpened,
+    "stream.snapshot": SocketSnapshot,
+    "stream.gap": SocketGap,
+    "stream.reset": SocketReset,
+    "stream.end": SocketEnded,
+    "stream.closed": SocketClosed,
+}

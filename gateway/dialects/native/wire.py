@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from gateway.domain.access import SCOPES, TICKET_SCOPES
 from gateway.domain.events import NewEvent
 from gateway.domain.files import RUN_FILES
+from gateway.domain.lifecycle import MODES
 
 # `$` would let a line break pass at the end, where `\Z` does not.
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]*\Z")]
@@ -25,6 +27,10 @@ FileId = Annotated[str, Meta(min_length=1, max_length=26, pattern=r"^[a-zA-Z0-9_
 Seq = Annotated[int, Meta(ge=0, le=2**53)]
 Count = Annotated[int, Meta(ge=1, le=2**53)]
 
+# What is none of these is refused by the rules themselves, in their own words.
+Mode = Annotated[str, Meta(extra_json_schema={"enum": list(MODES)})]
+Scope = Annotated[str, Meta(extra_json_schema={"enum": sorted(SCOPES)})]
+TicketScope = Annotated[str, Meta(extra_json_schema={"enum": sorted(TICKET_SCOPES)})]
 Trigger = Literal["manual", "cron", "spawn", "workflow", "retry", "event"]
 
 
@@ -74,7 +80,7 @@ class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """`POST /v1/runs`: durations in seconds, times RFC 3339 with an offset."""
 
     agent_id: Segment
-    mode: str
+    mode: Mode
     thread_id: Segment | None = None
     input: Any = None
     title: Annotated[str, Meta(max_length=300)] | None = None
@@ -280,7 +286,7 @@ class CreateTicket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tenant: bool = False
     runs: Annotated[list[RunId], Meta(min_length=1, max_length=64)] | None = None
     thread_id: Segment | None = None
-    scopes: Annotated[list[str], Meta(min_length=1, max_length=8)] | None = None
+    scopes: Annotated[list[TicketScope], Meta(min_length=1, max_length=8)] | None = None
     ttl_s: Annotated[int, Meta(ge=1)] | None = None
 
 
@@ -295,8 +301,8 @@ class PrincipalBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CreateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A new API key; its tenant is the caller's by default."""
 
-    scopes: Annotated[list[str], Meta(min_length=1, max_length=8)]
-    tenant: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=8)]
+    tenant: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")] | None = None
     name: Annotated[str, Meta(max_length=200)] | None = None
     principal: PrincipalBody | None = None
     agents: Annotated[list[Segment], Meta(min_length=1, max_length=100)] | None = None

@@ -19,6 +19,13 @@ EventType = Literal[
     "run.cancelled",
 ]
 Limit = Annotated[int, Meta(ge=1, le=100, description="Most runs to return.")]
+Before = Annotated[
+    str,
+    Meta(
+        description="The run_id of the last item seen, or a time.",
+        extra_json_schema={"anyOf": [{"pattern": "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"}, {"format": "date-time"}]},
+    ),
+]
 PERSONA = r"^([A-Za-z0-9][A-Za-z0-9._:+-]{0,127}(@[A-Za-z0-9._:+-]{1,64})?)?\Z"
 Number = int | float
 
@@ -49,7 +56,7 @@ class Find(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which runs to list; `before` is the run_id of the last item seen, or a time."""
 
     limit: Limit = 50
-    before: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    before: Before | None = None
     status: Status | None = None
 
 
