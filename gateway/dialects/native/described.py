@@ -8,6 +8,7 @@ import msgspec
 from starlette.routing import BaseRoute, Route
 
 from gateway.dialects.native import answers as a
+from gateway.dialects.native import answers_beside as b
 from gateway.dialects.native import parameters as p
 from gateway.dialects.native import schedule_answers as schedules
 from gateway.dialects.native import streamed, wire
@@ -125,10 +126,10 @@ TABLE: dict[str, About] = {
     "GET /v1/runs/{run_id}/debug-bundle": About(
         answers={200: a.DebugBundle}, refusals=GONE, summary="everything somebody needs who looks for what went wrong"
     ),
-    "POST /v1/claims": About(body=wire.Claim, answers={200: a.Claims}, refusals=(400, 413, 422)),
-    "GET /v1/queues": About(answers={200: a.Page[a.Queue]}, refusals=(400,)),
+    "POST /v1/claims": About(body=wire.Claim, answers={200: b.Claims}, refusals=(400, 413, 422)),
+    "GET /v1/queues": About(answers={200: a.Page[b.Queue]}, refusals=(400,)),
     "POST /v1/runs/{run_id}/heartbeat": About(
-        body=wire.KeepUp, answers={200: a.Beat}, refusals=CHANGED, headers=("Lease",)
+        body=wire.KeepUp, answers={200: b.Beat}, refusals=CHANGED, headers=("Lease",)
     ),
     "POST /v1/runs/{run_id}/release": About(
         body=wire.Release, answers={200: a.Run}, refusals=CHANGED, headers=("Lease",)
@@ -150,32 +151,32 @@ TABLE: dict[str, About] = {
     "POST /v1/runs/{run_id}/webhooks/{hook_id}/redeliver": About(
         body=wire.Redeliver, answers={200: hooks.RunHook}, refusals=(400, 404, 413, 422)
     ),
-    "GET /v1/agents": About(answers={200: a.Page[a.Agent]}, refusals=(400,)),
+    "GET /v1/agents": About(answers={200: a.Page[b.Agent]}, refusals=(400,)),
     "PUT /v1/agents/{agent_id}": About(
-        body=wire.PutAgent, answers={200: a.Agent, 201: a.Agent}, refusals=CHANGED, makes={"agent_id": "/id"}
+        body=wire.PutAgent, answers={200: b.Agent, 201: b.Agent}, refusals=CHANGED, makes={"agent_id": "/id"}
     ),
-    "GET /v1/agents/{agent_id}": About(query=p.Version, answers={200: a.Agent}, refusals=(400, 404)),
+    "GET /v1/agents/{agent_id}": About(query=p.Version, answers={200: b.Agent}, refusals=(400, 404)),
     "POST /v1/files": About(
-        query=p.NameFile, other_bodies=UPLOADED, answers={201: a.File}, refusals=UPLOAD, makes={"file_id": "/file_id"}
+        query=p.NameFile, other_bodies=UPLOADED, answers={201: b.File}, refusals=UPLOAD, makes={"file_id": "/file_id"}
     ),
-    "GET /v1/files": About(query=p.FindFiles, answers={200: a.Page[a.File]}, refusals=(400, 404)),
-    "GET /v1/files/{file_id}": About(query=p.Ticketed, answers={200: a.LinkedFile}, refusals=(400, 404)),
+    "GET /v1/files": About(query=p.FindFiles, answers={200: a.Page[b.File]}, refusals=(400, 404)),
+    "GET /v1/files/{file_id}": About(query=p.Ticketed, answers={200: b.LinkedFile}, refusals=(400, 404)),
     "GET /v1/files/{file_id}/content": FETCHED,
-    "DELETE /v1/files/{file_id}": About(answers={200: a.Removed}, refusals=(400, 404)),
+    "DELETE /v1/files/{file_id}": About(answers={200: b.Removed}, refusals=(400, 404)),
     "POST /v1/runs/{run_id}/files": About(
         query=p.NameOutput,
         other_bodies=UPLOADED,
-        answers={201: a.OutputFile},
+        answers={201: b.OutputFile},
         refusals=(*UPLOAD, 404, 409),
         headers=("Lease",),
     ),
     "GET /files/{file_id}": msgspec.structs.replace(FETCHED, query=p.Signed),
-    "POST /v1/tickets": About(body=wire.CreateTicket, answers={201: a.Ticket}, refusals=(400, 404, 413, 422)),
+    "POST /v1/tickets": About(body=wire.CreateTicket, answers={201: b.Ticket}, refusals=(400, 404, 413, 422)),
     "POST /v1/keys": About(
-        body=wire.CreateKey, answers={201: a.NewKey, 200: a.NewKey}, refusals=(400, 413, 422), makes={"key_id": "/id"}
+        body=wire.CreateKey, answers={201: b.NewKey, 200: b.NewKey}, refusals=(400, 413, 422), makes={"key_id": "/id"}
     ),
-    "GET /v1/keys": About(query=p.Tenant, answers={200: a.Page[a.Key]}, refusals=(400,)),
-    "DELETE /v1/keys/{key_id}": About(query=p.Tenant, answers={200: a.Key}, refusals=(400, 404)),
+    "GET /v1/keys": About(query=p.Tenant, answers={200: a.Page[b.Key]}, refusals=(400,)),
+    "DELETE /v1/keys/{key_id}": About(query=p.Tenant, answers={200: b.Key}, refusals=(400, 404)),
 }
 
 
