@@ -40,16 +40,24 @@ from gateway.service.agents import Agents
 from gateway.service.bells import Bells
 from gateway.service.bulk import Bulk
 from gateway.service.control import Control
+from gateway.service.deliveries import KIND as DELIVERIES
+from gateway.service.deliveries import Deliveries, DeliveryRules
 from gateway.service.file_sweep import FileSweep
 from gateway.service.files import Files
 from gateway.service.folds import Folds
+from gateway.service.hooks import Hooks
 from gateway.service.journal import Journal, Retention
 from gateway.service.listing import Listing
 from gateway.service.once import Once
+from gateway.service.outbound import Outbound, UrlRules
 from gateway.service.runs import RunLimits, Runs
+from gateway.service.schedules import Schedules
 from gateway.service.shelf import Shelf
 from gateway.service.streams import Streams, Watch
+from gateway.service.ticks import KIND as TICKS
+from gateway.service.ticks import Ticks
 from gateway.service.timers import Timers
+from gateway.service.webhooks import Webhooks
 from gateway.service.work import Work
 from gateway.service.writing import Writing
 from gateway.settings import Settings
@@ -59,11 +67,13 @@ from gateway.store.agents import AgentStore
 from gateway.store.blobs import open_blobs
 from gateway.store.clock import StoreClock
 from gateway.store.files import FileStore
+from gateway.store.hooks import HookStore
 from gateway.store.indexes import IndexStore
 from gateway.store.link import Link
 from gateway.store.log import LogReader
 from gateway.store.queue import QueueStore
 from gateway.store.runs import Limits, RunStore
+from gateway.store.schedules import ScheduleStore
 from gateway.store.timers import TimerStore
 
 logger = logging.getLogger(__name__)
@@ -107,7 +117,10 @@ class Gateway:
         retention = Retention(_ms(settings.log_retention_s), _ms(settings.record_retention_s))
         queues = QueueStore(self._writes)
         journal = Journal(runs, indexes, timers, queues, clock, retention)
-        agents = Agents(AgentStore(self._reads, self._writes), queues)
+        hook_store = HookStore(self._reads, self._writes)
+        rules = UrlRules(settings.webhook_http == "allow", settings.webhook_private == "allow")
+        hooks = Hooks(hook_store, rules)
+        agents = Agents(AgentStore(self._reads, self._writes), queues, hooks)
         idempotency_ms = _ms(settings.idempotency_s)
         self.hub = Hub(
             self._tail,
@@ -133,10 +146,14 @@ class Gateway:
         shelf = Shelf(records, blobs, indexes, secret=self.access.signing_secret, mark_ms=idempotency_ms)
         file_retention_ms = _ms(settings.file_retention_s)
         self.file_sweep = FileSweep(shelf, records, blobs, indexes, runs, clock, retention_ms=file_retention_ms)
-        self._runs = Runs(journal, runs, indexes, agents, self.hub, shelf, run_limits)
+        self._runs = Runs(journal, runs, indexes, agents, hooks, self.hub, shelf, run_limits)
         self._bells = Bells(self._tail)
         once = Once(indexes, lifetime_ms=idempotency_ms)
-        self._timers = Timers(journal, self._runs, runs, timers, indexes)
+        self._outbound = Outbound(rules, timeout_s=settings.webhook_timeout_s, connections=settings.webhook_at_once)
+        deliveries = Deliveries(hook_store, runs, logs, self._outbound, clock, _delivery_rules(settings))
+        schedules = ScheduleStore(self._reads, self._writes)
+        ticks = Ticks(schedules, self._runs, runs, clock)
+        self._timers = Timers(journal, self._runs, runs, timers, indexes, {DELIVERIES: deliveries, TICKS: ticks})
         self._watch = Watch(self.hub, self.access, clock, recheck_s=settings.access_recheck_s)
         self._door = SseDoor(self.hub, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
         control = Control(
@@ -167,6 +184,8 @@ class Gateway:
             writing=writing,
             listing=listing,
             bulk=Bulk(control, self._runs, listing),
+            schedules=Schedules(schedules, timers, self._runs, agents, clock),
+            webhooks=Webhooks(self._runs, hook_store, timers, clock, once),
             folds=Folds(runs, logs),
             files=files,
             file_door=FileDoor(
@@ -270,6 +289,7 @@ class Gateway:
         if self._tasks is not None:
             self._tasks.cancel()
             await asyncio.wait([self._tasks])
+        await self._outbound.aclose()
 
 
 def build(settings: Settings, store_url: str, *, dev_key: str | None) -> Gateway:
@@ -355,6 +375,15 @@ def _bounds(settings: Settings) -> Bounds:
         ticket_ttl_s=settings.ticket_ttl_s,
         default_agent=settings.default_agent,
         file_bytes=settings.file_bytes,
+    )
+
+
+def _delivery_rules(settings: Settings) -> DeliveryRules:
+    return DeliveryRules(
+        delays_ms=tuple(_ms(float(rest_s)) for rest_s in settings.webhook_retry_s.split(",")),
+        timeout_ms=_ms(settings.webhook_timeout_s),
+        at_once=settings.webhook_at_once,
+        at_once_a_host=settings.webhook_host_at_once,
     )
 
 

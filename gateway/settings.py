@@ -50,6 +50,7 @@ def words(meaning: str, shape: str = "", pattern: str | None = None, *, secret: 
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["text", "json"]
+Allowance: TypeAlias = Literal["refuse", "allow"]
 Fsync: TypeAlias = Literal["always", "everysec"]
 ORIGIN: Final = r"^(\*|[a-z][a-z0-9+.-]*://[^/\s,?#]+)\Z"
 CORS: Final = words("Origins whose pages may call the API.", "comma-joined origins such as https://app.example, or *")
@@ -69,6 +70,11 @@ DEV_KEY: Final = words(
     "1 to 200 visible ASCII characters",
     r"^[!-~]{1,200}\Z",
     secret=True,
+)
+WEBHOOK_RETRY: Final = words(
+    "Rests before an event is told to a webhook again, in seconds; after the last it is given up.",
+    "1 to 32 comma-joined numbers below a million",
+    r"^(?=.{1,300}\Z)(0|[1-9]\d{0,5})(\.\d{1,3})?(,(0|[1-9]\d{0,5})(\.\d{1,3})?){0,31}\Z",
 )
 TICKET_SECRET: Final = words(
     "Secret that signs browser tickets; unset, the store keeps one.",
@@ -148,6 +154,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_s: Annotated[int, within(1, 30 * DAY, "How long an idempotency key is remembered.")] = DAY
     log_retention_s: Annotated[int, within(1, DECADE, "How long a finished run keeps its log.")] = 7 * DAY
     record_retention_s: Annotated[int, within(1, DECADE, "How long it keeps its record.")] = 30 * DAY
+    webhook_timeout_s: Annotated[float, within(0.1, 60, "Longest wait for a webhook's receiver.")] = 10
+    webhook_retry_s: Annotated[str, WEBHOOK_RETRY] = "5,300,1800,7200,18000,36000,50400,72000,86400"
+    webhook_at_once: Annotated[int, within(1, 1_024, "Webhooks that a process tells at once.")] = 32
+    webhook_host_at_once: Annotated[int, within(1, 1_024, "Of those, most that lead to one host.")] = 8
+    webhook_http: Annotated[Allowance, words("Whether webhooks may go to http:// URLs.")] = "refuse"
+    webhook_private: Annotated[Allowance, words("Whether they may go to addresses that are not public.")] = "refuse"
     readiness_lead_s: Annotated[float, within(0, 60, "Time from red readiness to the end of accepting.")] = 1
     drain_s: Annotated[float, within(0, 600, "Window over which a drain closes its readers.")] = 5
 

@@ -56,9 +56,20 @@ CLAIM_WAIT_SECONDS = Histogram(
 CLAIMS_WAITING = Gauge("gateway_claims_waiting", "Claims that wait for work.", multiprocess_mode="livesum")
 
 TIMERS_LAG_SECONDS = Gauge(
-    "gateway_timers_lag_seconds", "How long the oldest due timer has waited.", multiprocess_mode="livemax"
+    "gateway_timers_lag_seconds", "How long the oldest due timer has waited.", ["kind"], multiprocess_mode="livemax"
 )
 TIMERS_FIRED = Counter("gateway_timers_fired", "Timers looked after.", ["kind"])
+
+WEBHOOK_DELIVERIES = Counter(
+    "gateway_webhook_deliveries", "Tries to tell a webhook: delivered, retrying, failed, disabled.", ["outcome"]
+)
+WEBHOOK_LAG_SECONDS = Histogram(
+    "gateway_webhook_lag_seconds",
+    "Time from an event to its delivery.",
+    buckets=(0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0, 3_600.0, 21_600.0, 86_400.0, 345_600.0),
+)
+
+SCHEDULE_TICKS = Counter("gateway_schedule_ticks", "Ticks of schedules: run, skipped, failed.", ["outcome"])
 
 FILE_BYTES = Counter("gateway_file_bytes", "Bytes of files that were stored (in) or asked for (out).", ["way"])
 FILES_REMOVED = Counter(
@@ -66,7 +77,7 @@ FILES_REMOVED = Counter(
 )
 
 _LOG_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
-_SECRETS: Final = re.compile(r"((?:ticket|signature)=)[^&\s\\\"']+|\b(gwk_)[A-Za-z0-9_-]+")
+_SECRETS: Final = re.compile(r"((?:ticket|signature)=)[^&\s\\\"']+|\b(gwk_)[A-Za-z0-9_-]+|\b(whsec_)[A-Za-z0-9+/=_-]+")
 
 _access_log: Final = logging.getLogger("gateway.access")
 
@@ -118,7 +129,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _blot(line: str) -> str:
-    return _SECRETS.sub(lambda found: f"{found[1] or found[2]}…", line)
+    return _SECRETS.sub(lambda found: f"{found[1] or found[2] or found[3]}…", line)
 
 
 def _moment(created_s: float) -> str:

@@ -35,6 +35,9 @@ def created_data(spec: RunSpec) -> dict[str, Any]:
     scheduled_ms = data.pop("scheduled_ms", None)
     if scheduled_ms is not None:
         data["scheduled_at"] = format_time(scheduled_ms)
+    tick_ms = data.pop("tick_ms", None)
+    if tick_ms is not None:
+        data["tick_at"] = format_time(tick_ms)
     data.setdefault("input", None)
     return {"agent_id": data.pop("agent_id"), "mode": data.pop("mode"), "input": data.pop("input"), **data}
 

@@ -53,6 +53,8 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     root_run_id: str | None = None
     lineage_depth: int = 0
     batch_id: str | None = None
+    schedule_id: str | None = None
+    tick_ms: int | None = None
     scheduled_ms: int | None = None
     start_timeout_ms: int | None = 600_000
     timeout_ms: int | None = None
@@ -158,6 +160,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     `origin`, `attempt`, `checkpoint`, `input`, `cancel`, `pause`, `resume`, `answered:<request_id>`,
     `closed:<request_id>`, and `output`, the last named output that was set.
     `output_ms` is when the present attempt first said something, 0 when it did not.
+    `hooked` are the patterns of events that its webhooks want, joined by commas; empty without any.
     `model` is the one that the last `usage.recorded` names.
     """
 
@@ -171,6 +174,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     beat_ms: int = 0
     output_ms: int = 0
     log_expired: bool = False
+    hooked: str = ""
     marks: dict[str, int] = {}
     totals: Totals = Totals()
     model: str | None = None

@@ -22,7 +22,9 @@ from gateway.service.folds import Folds
 from gateway.service.listing import Listing
 from gateway.service.once import Once
 from gateway.service.runs import Runs
+from gateway.service.schedules import Schedules
 from gateway.service.streams import Streams
+from gateway.service.webhooks import Webhooks
 from gateway.service.work import Work
 from gateway.service.writing import Writing
 from gateway.store.clock import StoreClock
@@ -62,6 +64,8 @@ class Services(msgspec.Struct, frozen=True):
     work: Work
     agents: Agents
     bulk: Bulk
+    webhooks: Webhooks
+    schedules: Schedules
     streams: Streams
     hub: Hub
     door: SseDoor

@@ -8,7 +8,7 @@ import msgspec
 from ulid import ULID
 
 from gateway.domain.access import Grant, require_reach, unknown_run
-from gateway.domain.run import Actor, Run
+from gateway.domain.run import SYSTEM, Actor, Run
 from gateway.errors import BadRequest
 from gateway.store.keys import digest
 from gateway.store.runs import Dedupe
@@ -19,11 +19,12 @@ IDEMPOTENCY_KEY_CHARS = 256
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks, what for in their own words, and under which idempotency key."""
+    """Who asks, what for in their own words, and under which idempotency key; `by_system` it is the gateway."""
 
     grant: Grant
     triggered_by: str | None = None
     idempotency_key: str | None = None
+    by_system: bool = False
 
     @property
     def tenant(self) -> str:
@@ -33,6 +34,8 @@ class Caller(msgspec.Struct, frozen=True):
     @property
     def actor(self) -> Actor:
         """The caller as the audit trail names it."""
+        if self.by_system:
+            return msgspec.structs.replace(SYSTEM, triggered_by=self.triggered_by)
         principal = self.grant.principal
         kind = "key" if self.grant.expires_ms is None else "ticket"
         return Actor(kind, principal.id, principal.name, principal.email, self.triggered_by)

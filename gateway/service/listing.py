@@ -36,6 +36,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     payload: dict[str, Any] | None = None
     trigger: str | None = None
     batch_id: str | None = None
+    schedule_id: str | None = None
     parent_run_id: str | None = None
     root_run_id: str | None = None
     created_after_us: int | None = None
@@ -184,6 +185,7 @@ class Listing:
             ("root_run_id", filters.root_run_id),
             ("parent_run_id", filters.parent_run_id),
             ("batch_id", filters.batch_id),
+            ("schedule_id", filters.schedule_id),
             ("thread", filters.thread_id),
         ):
             if value is not None:
@@ -299,6 +301,7 @@ def _matches(run: Run, filters: Filters) -> bool:
         and filters.thread_id in (None, spec.thread_id)
         and filters.trigger in (None, spec.trigger)
         and filters.batch_id in (None, spec.batch_id)
+        and filters.schedule_id in (None, spec.schedule_id)
         and filters.parent_run_id in (None, spec.parent_run_id)
         and filters.root_run_id in (None, spec.root_run_id)
         and filters.tags.items() <= spec.tags.items()

@@ -20,7 +20,7 @@ MOVING = 1_000
 """Runs in change that a list reads; where there are more, it reads the index of all runs instead."""
 
 LAST_REV = 2**53
-_LINKS = ("parent_run_id", "root_run_id", "batch_id")
+_LINKS = ("parent_run_id", "root_run_id", "batch_id", "schedule_id")
 
 
 class Reservation(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ timer partition.
 
     key                                  lifetime
     gw:{<run>}:run :log :writers         until the run is purged or its retention ends (timers)
+    gw:{<run>}:hooks :deliveries         until the run is purged or its retention ends
     gw:{<run>}:idem:<hash>               `idempotency_s` after the write
     gw:{t:<tenant>}:…  indexes           an entry leaves with its run; lists drop entries without a record
     gw:{t:<tenant>}:idem:<hash>          `idempotency_s` after the reservation
@@ -17,6 +18,8 @@ timer partition.
     gw:{t:<tenant>}:clock                for ever, one a tenant
     gw:{t:<tenant>}:feed :feedlog        for ever, trimmed to `feed_entries`
     gw:{t:<tenant>}:queues :agents :agentversions   for ever, an entry a queue, an agent, a version of an agent
+    gw:{t:<tenant>}:hooksecrets          an entry a webhook of an agent, until its definition has it no more
+    gw:{t:<tenant>}:schedules :scheduleids   an entry a schedule, until it is removed
     gw:{q:<tenant>:<queue>}:…            an entry leaves with its run; `used` and `limits` hold one for each agent
     gw:{timers:<nn>}                     for ever, an entry leaves when nothing is due any more
     gw:{access}:keys :secret :tenants    for ever
@@ -43,6 +46,16 @@ def log(run_id: str) -> str:
 def writers(run_id: str) -> str:
     """HASH: a writer's name → `attempt number first_seq last_seq fingerprint` of its last append."""
     return f"gw:{{{run_id}}}:writers"
+
+
+def hook_states(run_id: str) -> str:
+    """HASH: webhook id → `cursor tries due_ms busy_until_ms holder knocked state`, as `lua/begin_delivery.lua` says."""
+    return f"gw:{{{run_id}}}:hooks"
+
+
+def deliveries(run_id: str) -> str:
+    """LIST: the last tries to tell the run's webhooks, newest first."""
+    return f"gw:{{{run_id}}}:deliveries"
 
 
 def run_idempotency(run_id: str, digest: str) -> str:
@@ -161,6 +174,11 @@ def agent_versions(tenant: str) -> str:
     return _tenant(tenant, "agentversions")
 
 
+def hook_secrets(tenant: str) -> str:
+    """HASH: `agent_id webhook_id` → the secret that signs what it is told."""
+    return _tenant(tenant, "hooksecrets")
+
+
 QUEUE_PARTS = ("entries", "lanes", "places", "ready", "parked", "hidden", "permits", "holders", "used", "limits")
 """The keys of a queue, as `lua/lanes.lua` takes them and says what each holds."""
 
@@ -175,13 +193,33 @@ def queue_channel(tenant: str, name: str) -> str:
     return f"gw:{{q:{tenant}:{name}}}:ev"
 
 
-def partition(run_id: str) -> int:
-    """Return the timer partition of a run, 0 to 15."""
-    return zlib.crc32(run_id.encode()) % PARTITIONS
+def partition(member: str) -> int:
+    """Return the timer partition of a run or of whatever else is looked at, 0 to 15."""
+    return zlib.crc32(member.encode()) % PARTITIONS
+
+
+def schedules(tenant: str) -> str:
+    """HASH: schedule id → `revision` and the schedule as JSON."""
+    return _tenant(tenant, "schedules")
+
+
+def schedule_ids(tenant: str) -> str:
+    """ZSET: the ids of the tenant's schedules, all at 0, in the order of their bytes."""
+    return _tenant(tenant, "scheduleids")
+
+
+def schedule_timer(tenant: str, schedule_id: str) -> str:
+    """Return the timer by which a schedule is looked after."""
+    return f"schedule:{tenant}:{schedule_id}"
+
+
+def hook_timer(run_id: str) -> str:
+    """Return the timer by which a run's webhooks are looked after."""
+    return f"hook:{run_id}"
 
 
 def timers(number: int) -> str:
-    """ZSET: run id → when to look at it, in Unix ms."""
+    """ZSET: run id, or `kind:rest` → when to look at it, in Unix ms."""
     return f"gw:{{timers:{number:02}}}"
 
 

@@ -84,6 +84,7 @@ class Appended(msgspec.Struct, frozen=True):
     """The answer of the door: seqs of the caller's events, and the record after (or, repeated, at) the write.
 
     `pending` names what the holder has not seen: seq of a cancel request, a pause, an answer; 0 for none.
+    `hooked` are the patterns of events that the run's webhooks want, joined by commas.
     """
 
     first_seq: int
@@ -96,6 +97,7 @@ class Appended(msgspec.Struct, frozen=True):
     cancel_seq: int
     pause_seq: int
     input_seq: int
+    hooked: str = ""
 
 
 class RevisionMoved(Exception):
@@ -232,10 +234,10 @@ class RunStore:
 
     async def remove(self, run: Run) -> None:
         """Remove an ended run, record and log."""
-        await self._after_end(REMOVE_RUN, run, [])
+        await self._after_end(REMOVE_RUN, run, [], keys.hook_states(run.id), keys.deliveries(run.id))
 
-    async def _after_end(self, script: Any, run: Run, more: list[Argument]) -> None:
-        names = [keys.record(run.id), keys.log(run.id), keys.writers(run.id)]
+    async def _after_end(self, script: Any, run: Run, more: list[Argument], *others: str) -> None:
+        names = [keys.record(run.id), keys.log(run.id), keys.writers(run.id), *others]
         word, reply = await script.call(self._writes, names, [run.spec.tenant, _joined(TERMINAL), run.rev, *more])
         if word is Word.REVISION:
             raise RevisionMoved
@@ -281,13 +283,14 @@ def _parse(reply: list[bytes]) -> Run:
         output_ms=int(fields.get(b"output_ms", 0)),
         log_expired=fields.get(b"log_expired") == b"1",
         marks={k[2:].decode(): int(v) for k, v in fields.items() if k.startswith(b"m:")},
+        hooked=fields.get(b"hooked", b"").decode(),
         model=fields[b"model"].decode() if b"model" in fields else None,
         totals=Totals(*(int(fields.get(b"u:" + name.encode(), 0)) for name in TOTALS)),
     )
 
 
 def _appended(reply: list[Any], *, duplicate: bool) -> Appended:
-    first, last, status, rev, attempt, head_tag, holder_seq, cancel, pause, answer = reply
+    first, last, status, rev, attempt, head_tag, holder_seq, cancel, pause, answer, hooked = reply
     state = Status(status.decode())
     return Appended(
         first_seq=first,
@@ -300,6 +303,7 @@ def _appended(reply: list[Any], *, duplicate: bool) -> Appended:
         cancel_seq=cancel if state is Status.CANCELLING else 0,
         pause_seq=pause if state is Status.PAUSED else 0,
         input_seq=answer if answer > holder_seq else 0,
+        hooked=hooked.decode(),
     )
 
 

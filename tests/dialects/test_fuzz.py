@@ -44,6 +44,7 @@ TOGETHER = (
     "/v1/files",
     "/v1/files/{file_id}/content",
     "/v1/agents/{agent_id}",
+    "/v1/schedules/{schedule_id}",
     "/v1/runs/{id}/resume",
     "/v1/tickets",
     "/runs",

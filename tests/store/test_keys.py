@@ -13,7 +13,8 @@ from gateway.store import keys
 from gateway.store.link import Link
 from tests.support.links import connect
 from tests.support.native import accepted, act, open_client
-from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore, run_gateway
+from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore, run_gateway, wait_until
+from tests.support.schedules import put_schedule
 from tests.support.work import claim, put_agent, queue_run, write
 
 ID = r"[0-7][0-9A-HJKMNP-TV-Z]{25}"
@@ -25,6 +26,8 @@ PATTERNS: dict[str, tuple[str, str]] = {
     rf"{RUN}:run": ("hash", "until the run is purged or its retention ends"),
     rf"{RUN}:log": ("stream", "until the run is purged or its retention ends"),
     rf"{RUN}:writers": ("hash", "until the run is purged or its retention ends"),
+    rf"{RUN}:hooks": ("hash", "until the run is purged or its retention ends"),
+    rf"{RUN}:deliveries": ("list", "until the run is purged or its retention ends"),
     rf"{RUN}:idem:{DIGEST}": ("string", "expires"),
     rf"{TENANT}:idem:{DIGEST}": ("string", "expires"),
     rf"{TENANT}:gone:{ID}": ("string", "expires"),
@@ -34,7 +37,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
     rf"{TENANT}:clock": ("string", "one a tenant"),
     rf"{TENANT}:applied": ("hash", "an entry leaves with its run"),
     rf"{TENANT}:(moving|asking|runs)": ("zset", "an entry leaves with its run"),
-    rf"{TENANT}:by:(status|agent|thread|trigger|tag|batch_id|parent_run_id|root_run_id|depends_on):.+": (
+    rf"{TENANT}:by:(status|agent|thread|trigger|tag|batch_id|parent_run_id|root_run_id|schedule_id|depends_on):.+": (
         "zset",
         "an entry leaves with its run",
     ),
@@ -42,6 +45,9 @@ PATTERNS: dict[str, tuple[str, str]] = {
     rf"{TENANT}:feedlog": ("stream", "one a tenant, trimmed"),
     rf"{TENANT}:queues": ("set", "an entry a queue"),
     rf"{TENANT}:(agents|agentversions)": ("hash", "an entry a version of an agent"),
+    rf"{TENANT}:hooksecrets": ("hash", "an entry a webhook of an agent"),
+    rf"{TENANT}:schedules": ("hash", "an entry a schedule"),
+    rf"{TENANT}:scheduleids": ("zset", "an entry a schedule"),
     rf"{QUEUE}:(entries|places|holders)": ("hash", "an entry leaves with its run"),
     rf"{QUEUE}:(lanes|ready|parked|hidden|permits)": ("zset", "an entry leaves with its run"),
     rf"{QUEUE}:(used|limits)": ("hash", "an entry an agent"),
@@ -85,6 +91,9 @@ async def be_busy(api: RunningGateway) -> None:
     assert stream.status_code == 200
     await asyncio.gather(*(api.create_run() for _ in range(10)))
     await be_busy_with_queues(api)
+    await be_busy_with_webhooks(api)
+    await put_schedule(api.client, "busy", cron="@yearly")
+    accepted(await api.client.post("/v1/schedules/busy/trigger"), 201)
     async with open_client(api, tenant="other-tenant") as client:
         accepted(await client.post("/v1/runs", json={"agent_id": "x", "mode": "direct"}), 201)
 
@@ -93,12 +102,24 @@ async def be_busy_with_queues(api: RunningGateway) -> None:
     """Leave queued runs in every place that a queue has for them."""
     await put_agent(api, "busy", queue="busy", max_concurrent=1)
     first, *_ = [await queue_run(api, "busy", agent_id="busy", concurrency_key="k") for _ in range(3)]
-    await queue_run(api, "busy", depends_on=[{"run_id": first}])
+    await queue_run(api, "later", depends_on=[{"run_id": first}])
     (claimed,) = await claim(api, "busy", most=5)
     accepted(await write(api, claimed, COMPLETE))
     await claim(api, "busy")
     reserved = await api.gateway.services.work._queues.reserve(api.tenant, "busy", 1)
     assert not reserved.run_ids
+
+
+async def be_busy_with_webhooks(api: RunningGateway) -> None:
+    """Have a run's webhook tried, in vain."""
+    await put_agent(api, "telling", webhooks=[{"url": "https://no-such-name.invalid/", "id": "h"}])
+    run = await api.create_run(agent_id="telling")
+    accepted(await api.append(run["id"], COMPLETE))
+
+    async def was_tried() -> bool:
+        return bool((await api.client.get(f"/v1/runs/{run['id']}/webhook-deliveries")).json()["data"])
+
+    await wait_until(was_tried)
 
 
 async def describe(link: Link) -> dict[str, tuple[str, int]]:
@@ -154,6 +175,8 @@ def test_the_documented_names_are_those_of_the_module() -> None:
     names = [keys.record(run_id), keys.log(run_id), keys.writers(run_id), keys.run_idempotency(run_id, digest)]
     names += [keys.tenant_idempotency(tenant, digest), keys.tenant_clock(tenant), keys.moving(tenant)]
     names += [keys.applied(tenant), keys.asking(tenant), keys.all_runs(tenant), keys.status_index(tenant, "queued")]
+    names += [keys.schedules(tenant), keys.schedule_ids(tenant)]
+    names += [keys.hook_states(run_id), keys.deliveries(run_id), keys.hook_secrets(tenant)]
     names += [keys.file(tenant, run_id), keys.files(tenant), keys.files_of(tenant, run_id)]
     names += [keys.aging_files(tenant), keys.swept(tenant), keys.gone(tenant, run_id)]
     names += [keys.feed_record(tenant), keys.feed_log(tenant), keys.timers(3), keys.TENANTS, keys.API_KEYS, keys.SECRET]

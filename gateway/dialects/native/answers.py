@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from gateway.dialects.native.webhook_answers import Hook
 from gateway.domain import fold_state
 from gateway.domain.events import Event
 from gateway.domain.lifecycle import Status
@@ -71,7 +72,7 @@ class HeldBy(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A run; `steps` only where it was asked for."""
+    """A run; `steps` only where it was asked for, its own `webhooks` only in the answer to its creation."""
 
     id: str
     agent_id: str
@@ -109,6 +110,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     replay_of: str | None
     lineage_depth: int
     batch_id: str | None
+    schedule_id: str | None
+    tick_at: str | None
     file_ids: list[str]
     extensions: dict[str, Any]
     agent_version: int
@@ -131,6 +134,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     debug_mode: bool
     execution_trace: ExecutionTrace
     steps: list[fold_state.Step] | UnsetType = UNSET
+    webhooks: list[Hook] | UnsetType = UNSET
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.dialects.native.answers import RetryPolicy, Run
+from gateway.dialects.native.webhook_answers import Hook
 from gateway.domain.lifecycle import Status
 from gateway.domain.run import Actor
 from gateway.service.writing import Pending
@@ -86,6 +87,7 @@ class Agent(msgspec.Struct, frozen=True):
     presets: dict[str, Any]
     title: str | None
     metadata: dict[str, Any]
+    webhooks: list[Hook]
     created_at: str | None
     updated_at: str | None
 

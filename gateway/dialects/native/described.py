@@ -10,7 +10,9 @@ from starlette.routing import BaseRoute, Route
 from gateway.dialects.native import answers as a
 from gateway.dialects.native import answers_beside as b
 from gateway.dialects.native import parameters as p
+from gateway.dialects.native import schedule_answers as schedules
 from gateway.dialects.native import streamed, wire
+from gateway.dialects.native import webhook_answers as hooks
 from gateway.domain import fold_state
 from gateway.entry.operations import About, Operation, Raw
 
@@ -131,6 +133,23 @@ TABLE: dict[str, About] = {
     ),
     "POST /v1/runs/{run_id}/release": About(
         body=wire.Release, answers={200: a.Run}, refusals=CHANGED, headers=("Lease",)
+    ),
+    "GET /v1/schedules": About(query=p.PageOfSchedules, answers={200: a.Page[schedules.Schedule]}, refusals=(400,)),
+    "PUT /v1/schedules/{schedule_id}": About(
+        body=wire.PutSchedule,
+        answers={200: schedules.Schedule, 201: schedules.Schedule},
+        refusals=CHANGED,
+        makes={"schedule_id": "/id"},
+    ),
+    "GET /v1/schedules/{schedule_id}": About(answers={200: schedules.Schedule}, refusals=(400, 404)),
+    "DELETE /v1/schedules/{schedule_id}": About(answers={200: schedules.RemovedSchedule}, refusals=(400, 404)),
+    "POST /v1/schedules/{schedule_id}/trigger": About(
+        body=wire.TriggerSchedule, answers={201: a.Run}, refusals=CHANGED, makes=MADE
+    ),
+    "GET /v1/runs/{run_id}/webhooks": About(answers={200: a.Page[hooks.RunHook]}, refusals=(400, 404)),
+    "GET /v1/runs/{run_id}/webhook-deliveries": About(answers={200: a.Page[hooks.DeliveryTry]}, refusals=(400, 404)),
+    "POST /v1/runs/{run_id}/webhooks/{hook_id}/redeliver": About(
+        body=wire.Redeliver, answers={200: hooks.RunHook}, refusals=(400, 404, 413, 422)
     ),
     "GET /v1/agents": About(answers={200: a.Page[b.Agent]}, refusals=(400,)),
     "PUT /v1/agents/{agent_id}": About(

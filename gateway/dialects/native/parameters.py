@@ -121,6 +121,7 @@ class Choose(msgspec.Struct, frozen=True, kw_only=True):
     payload: Contained | None = None
     trigger: Text | None = None
     batch_id: Text | None = None
+    schedule_id: Text | None = None
     parent_run_id: Text | None = None
     created_after: Time | None = None
     created_before: Time | None = None
@@ -131,6 +132,13 @@ class Paging(msgspec.Struct, frozen=True, kw_only=True):
 
     limit: Page = 50
     cursor: Next | None = None
+
+
+class PageOfSchedules(msgspec.Struct, frozen=True, kw_only=True):
+    """Which page of the schedules is wanted: after which id."""
+
+    limit: Page = 50
+    cursor: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}\Z")] | None = None
 
 
 class ChooseStatus(Choose, frozen=True, kw_only=True):

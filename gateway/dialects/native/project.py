@@ -79,6 +79,8 @@ def run_body(run: Run) -> dict[str, Any]:
         "replay_of": spec.replay_of,
         "lineage_depth": spec.lineage_depth,
         "batch_id": spec.batch_id,
+        "schedule_id": spec.schedule_id,
+        "tick_at": at(spec.tick_ms),
         "file_ids": spec.file_ids,
         "extensions": spec.extensions,
         "agent_version": spec.agent_version,
@@ -182,6 +184,7 @@ def agent_body(agent: Agent) -> dict[str, Any]:
         "presets": definition.presets,
         "title": definition.title,
         "metadata": definition.metadata,
+        "webhooks": definition.webhooks,
         "created_at": at(None if agent.created_us is None else agent.created_us // 1000),
         "updated_at": at(None if agent.updated_us is None else agent.updated_us // 1000),
     }

@@ -18,10 +18,12 @@ from gateway.dialects.native.files import FileRoutes
 from gateway.dialects.native.folds import FoldRoutes
 from gateway.dialects.native.keys import AccessRoutes
 from gateway.dialects.native.runs import RunRoutes
+from gateway.dialects.native.schedules import ScheduleRoutes
 from gateway.dialects.native.socket import SocketRoutes
 from gateway.dialects.native.socket_commands import KINDS
 from gateway.dialects.native.streamed import FRAMES
 from gateway.dialects.native.streams import StreamRoutes
+from gateway.dialects.native.webhooks import WebhookRoutes
 from gateway.dialects.native.work import WorkRoutes
 from gateway.edge.problems import MEDIA_TYPE
 from gateway.entry.asyncapi import Socket, Speaker
@@ -69,6 +71,8 @@ def api_routes(native: Native) -> list[BaseRoute]:
         *AccessRoutes(native).routes(),
         *AgentRoutes(native).routes(),
         *WorkRoutes(native).routes(),
+        *WebhookRoutes(native).routes(),
+        *ScheduleRoutes(native).routes(),
         *ControlRoutes(native).routes(),
         *runs.routes(),
     ]

@@ -19,6 +19,7 @@ from gateway.dialects.native.context import (
 )
 from gateway.dialects.native.paging import PAGING, read_limit, read_place, read_position, write_cursor
 from gateway.dialects.native.project import STATUS_WORDS, inbox_item, list_body, run_body, status_of
+from gateway.dialects.native.webhooks import hook_orders, require_secrets
 from gateway.dialects.native.wire import Act, CreateRun, Purge
 from gateway.domain import access
 from gateway.domain.agents import Overrides
@@ -42,6 +43,7 @@ FILTERS = (
     "payload",
     "trigger",
     "batch_id",
+    "schedule_id",
     "parent_run_id",
     "created_after",
     "created_before",
@@ -69,9 +71,11 @@ class RunRoutes:
             Route("/v1/runs/{run_id}", self.get, methods=["GET"]),
         ]
 
-    async def create(self, request: Request, caller: Caller) -> Run:
+    async def create(self, request: Request, caller: Caller, *, streamed: bool) -> Run:
         """Create the run that a request's body describes, in the path's thread if it names one."""
         body = await read_json(request, CreateRun, limit_bytes=self._native.bounds.body_bytes)
+        if streamed:
+            require_secrets(body.webhooks)
         thread_id = request.path_params.get("thread_id", body.thread_id)
         if body.thread_id not in (None, thread_id):
             raise InvalidBody("thread_id differs from the path's.", path="$.thread_id")
@@ -98,6 +102,7 @@ class RunRoutes:
             depends_on=tuple(Need(parse_run_id(need.run_id), need.condition) for need in body.depends_on),
             preset=body.preset,
             trace_id=trace_id_of(request.headers.get("traceparent")),
+            webhooks=tuple(hook_orders(body.webhooks)),
         )
         return await self._native.runs.create(acting(caller, body.triggered_by), new)
 
@@ -226,6 +231,7 @@ def read_filters(query: q.Query, thread_id: str | None) -> Filters:
         payload=q.read_object(query, "payload"),
         trigger=q.read_text(query, "trigger"),
         batch_id=q.read_text(query, "batch_id"),
+        schedule_id=q.read_text(query, "schedule_id"),
         parent_run_id=q.read_text(query, "parent_run_id"),
         created_after_us=None if created_after_ms is None else created_after_ms * 1000 + 999,
         created_before_us=None if created_before_ms is None else created_before_ms * 1000,

@@ -58,6 +58,24 @@ class DependsOn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     condition: Literal["completed", "failed", "finished"] = "completed"
 
 
+class WebhookBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to tell of which events; what is left out is made up, or the default."""
+
+    url: Annotated[str, Meta(min_length=1, max_length=2_048)]
+    events: Annotated[list[Annotated[str, Meta(max_length=128)]], Meta(min_length=1, max_length=32)] | None = None
+    secret: Annotated[str, Meta(max_length=128)] | None = None
+    id: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")] | None = None
+
+
+WebhookBodies = Annotated[list[WebhookBody], Meta(max_length=8)]
+
+
+class Redeliver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST …/redeliver`: after which seq to begin; without it at the beginning."""
+
+    after_seq: Seq = 0
+
+
 class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /v1/runs`: durations in seconds, times RFC 3339 with an offset."""
 
@@ -87,6 +105,7 @@ class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     lease_s: Lease | None = None
     depends_on: Annotated[list[DependsOn], Meta(max_length=64)] = []
     preset: Name | None = None
+    webhooks: WebhookBodies = []
 
 
 class PutAgent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,6 +122,31 @@ class PutAgent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     presets: Annotated[dict[Name, Any], Meta(max_length=64)] = {}
     title: Annotated[str, Meta(max_length=300)] | None = None
     metadata: Annotated[dict[str, Any], Meta(max_length=1_000)] = {}
+    webhooks: WebhookBodies = []
+
+
+class PutSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`PUT /v1/schedules/{id}`: all of a schedule; what is left out has its default."""
+
+    agent_id: Segment
+    cron: Annotated[str, Meta(min_length=1, max_length=256)]
+    timezone: Annotated[str, Meta(min_length=1, max_length=64)] = "UTC"
+    input: Any = None
+    title: Annotated[str, Meta(max_length=300)] | None = None
+    tags: Annotated[dict[TagKey, TagValue], Meta(max_length=16)] = {}
+    metadata: Annotated[dict[str, Any], Meta(max_length=1_000)] = {}
+    priority: Annotated[int, Meta(ge=-1_000, le=1_000)] = 0
+    concurrency_key: Key | None = None
+    preset: Name | None = None
+    queue: Segment | None = None
+    overlap: Literal["allow", "skip"] = "allow"
+    enabled: bool = True
+
+
+class TriggerSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /v1/schedules/{id}/trigger`: on whose behalf."""
+
+    triggered_by: Text | None = None
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,12 +12,13 @@
 --       then m, m pairs field, index (from 0) of the event whose seq it takes
 --       then n, n pairs field, value to set that is no change of state: the revision stays
 --       then for each event its tag and its bytes after {"seq":N,"attempt":A,
--- RETURNS {'OK' | 'DUPLICATE', first_seq, last_seq, status, rev, attempt, head_tag, holder_seq, cancel, pause, input}
+-- RETURNS {'OK' | 'DUPLICATE', first_seq, last_seq, status, rev, attempt, head_tag, holder_seq, cancel, pause, input,
+--       events that its webhooks want}
 --       | {'MISSING'} | {'EXISTS'} | {'STATUS', status} | {'REVISION', rev} | {'SEQ', head_seq} | {'FENCED', attempt, status}
 --       | {'GAP', expected} | {'STALE', expected} | {'MISMATCH'} | {'WRITERS'} | {'FULL', head_seq}
 local record, log, writers, idem = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local r = redis.call('HMGET', record, 'tenant', 'status', 'rev', 'attempt', 'head_seq', 'head_tag', 'held', 'lease',
-  'holder_seq', 'm:cancel', 'm:pause', 'm:input', 'updated_ms', 'output_ms')
+  'holder_seq', 'm:cancel', 'm:pause', 'm:input', 'updated_ms', 'output_ms', 'hooked')
 local tenant, status, rev, attempt = r[1], r[2], tonumber(r[3] or 0), tonumber(r[4] or 1)
 local head, head_tag, held, lease = tonumber(r[5] or 0), r[6] or '0', r[7], r[8]
 local permitted, writer, fingerprint = ARGV[3], ARGV[9], ARGV[12]
@@ -26,7 +27,7 @@ local function reply(word, first, last)
   -- Who repeats an append may have missed what its first answer told.
   local seen = word == 'OK' and tonumber(r[9] or 0) or 0
   return {word, first, last, status, rev, attempt, head_tag, seen, tonumber(r[10] or 0),
-    tonumber(r[11] or 0), tonumber(r[12] or 0)}
+    tonumber(r[11] or 0), tonumber(r[12] or 0), r[15] or ''}
 end
 
 if permitted == 'absent' then

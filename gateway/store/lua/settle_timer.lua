@@ -1,6 +1,6 @@
 -- Put a taken timer to its next time, unless somebody set an earlier one meanwhile.
 -- KEYS  1 timer zset
--- ARGV  1 run id    2 hidden_until_ms as taken    3 next due in ms, or '' for none
+-- ARGV  1 member    2 hidden_until_ms as taken    3 next due in ms, or '' for none
 -- RETURNS {'OK'} | {'MOVED'}
 local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not score or tonumber(score) ~= tonumber(ARGV[2]) then return {'MOVED'} end

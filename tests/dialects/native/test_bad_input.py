@@ -60,6 +60,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/runs/{run_id}/release": {"lease": "x", "reason": "r"},
     "/v1/claims": {"queues": ["default"], "max": 2, "wait_s": 0, "worker": "w"},
     "/v1/agents/{agent_id}": {"queue": "q", "retry": {"max_attempts": 2}, "presets": {"a": 1}},
+    "/v1/runs/{run_id}/webhooks/{hook_id}/redeliver": {"after_seq": 0},
+    "/v1/schedules/{schedule_id}": {"agent_id": "a", "cron": "0 0 1 1 *", "timezone": "UTC", "enabled": False},
+    "/v1/schedules/{schedule_id}/trigger": {"triggered_by": "t"},
     "/v1/runs/bulk-cancel": {"run_ids": [UNKNOWN], "reason": "r", "force": True},
     "/v1/runs/bulk-cancel-all": {"reason": "r"},
     "/v1/runs/bulk-replay": {"run_ids": [UNKNOWN]},
@@ -76,7 +79,7 @@ def method_of(path: str) -> str:
     """Return the method by which a route is given its body."""
     if path in ("/v1/runs/{run_id}", "/v1/runs/{run_id}/idempotency-key"):
         return "DELETE"
-    return "PUT" if path == "/v1/agents/{agent_id}" else "POST"
+    return "PUT" if path in ("/v1/agents/{agent_id}", "/v1/schedules/{schedule_id}") else "POST"
 
 
 def params_of(path: str) -> dict[str, str]:
@@ -91,6 +94,8 @@ def fill(path: str, run_id: str = UNKNOWN) -> str:
         .replace("{thread_id}", "t")
         .replace("{key_id}", "key_1")
         .replace("{agent_id}", "a")
+        .replace("{hook_id}", "h")
+        .replace("{schedule_id}", "s")
         .replace("{file_id}", UNKNOWN)
     )
 

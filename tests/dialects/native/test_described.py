@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.described import Described
 from tests.support.native import accepted, ask
-from tests.support.running import COMPLETE, LOG, RunningGateway
+from tests.support.running import COMPLETE, LOG, RunningGateway, wait_until
 from tests.support.work import claim_one, put_agent, queue_run, write
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +29,10 @@ FOLDS = (
     *("steps", "tool-calls", "messages", "usage", "outputs", "checkpoints", "files", "history"),
     *("snapshot", "state", "debug-bundle", "wait", "children", "lineage", "dependency-status", "events"),
 )
-LISTS = ("runs", "runs/dlq", "requests", "queues", "agents", "keys", "files")
+LISTS = ("runs", "runs/dlq", "requests", "queues", "agents", "keys", "files", "schedules")
+
+
+NAMED = ("run_id", "agent_id", "key_id", "hook_id", "schedule_id")
 
 
 class Judge:
@@ -41,7 +44,7 @@ class Judge:
 
     async def ask(self, method: str, template: str, status: int, **request: Any) -> Any:
         """Return the body of an answer that has this status and is as described."""
-        names = {name: request.pop(name) for name in ("run_id", "agent_id", "key_id") if name in request}
+        names = {name: request.pop(name) for name in NAMED if name in request}
         answer = await self._client.request(method, template.format(**names), **request)
         assert answer.status_code == status, (template, answer.text)
         self._described.check_answer(method.lower(), template, answer)
@@ -118,3 +121,30 @@ async def test_work_and_access_are_as_described(api: RunningGateway, judge: Judg
     await judge.ask("POST", "/v1/tickets", 201, json={"tenant": True})
     key = await judge.ask("POST", "/v1/keys", 201, json={"scopes": ["runs:read"], "principal": {"id": "p"}})
     await judge.ask("DELETE", "/v1/keys/{key_id}", 200, key_id=key["id"])
+
+
+async def test_webhooks_and_schedules_are_as_described(api: RunningGateway, judge: Judge) -> None:
+    """With a secret that is shown once, a try that failed, a tick that failed."""
+    hook = {"url": "https://no-such-name.invalid/", "id": "h"}
+    await judge.ask("PUT", "/v1/agents/{agent_id}", 201, agent_id="told", json={"webhooks": [hook]})
+    await judge.ask("GET", "/v1/agents/{agent_id}", 200, agent_id="told")
+    run = await judge.ask("POST", "/v1/runs", 201, json={"agent_id": "told", "mode": "direct", "webhooks": [hook]})
+    assert run["webhooks"][0]["secret"]
+    accepted(await api.append(run["id"], COMPLETE))
+
+    async def was_tried() -> bool:
+        tries = await judge.ask("GET", "/v1/runs/{run_id}/webhook-deliveries", 200, run_id=run["id"])
+        return bool(tries["data"])
+
+    await wait_until(was_tried)
+    await judge.ask("GET", "/v1/runs/{run_id}/webhooks", 200, run_id=run["id"])
+    about = {"run_id": run["id"], "hook_id": "h"}
+    await judge.ask("POST", "/v1/runs/{run_id}/webhooks/{hook_id}/redeliver", 200, **about, json={"after_seq": 1})
+    path, schedule = "/v1/schedules/{schedule_id}", {"agent_id": "told", "cron": "@daily", "timezone": "Asia/Tokyo"}
+    await judge.ask("PUT", path, 201, schedule_id="s", json=schedule)
+    await judge.ask("PUT", path, 422, schedule_id="s", json={**schedule, "cron": "never"})
+    triggered = await judge.ask("POST", f"{path}/trigger", 201, schedule_id="s", json={})
+    assert triggered["schedule_id"] == "s"
+    await judge.ask("GET", path, 200, schedule_id="s")
+    await judge.ask("GET", "/v1/schedules", 200, params={"limit": 1})
+    await judge.ask("DELETE", path, 200, schedule_id="s")
