@@ -6,8 +6,7 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from importlib import import_module
 
 from starlette.applications import Starlette
@@ -19,7 +18,6 @@ from starlette.types import ASGIApp
 from gateway.dialects.native.routes import BUSY_PATHS
 from gateway.dialects.native.routes import routes as native_routes
 from gateway.dialects.native.routes import streams as native_streams
-from gateway.domain.access import KeyRecord, Principal
 from gateway.edge.console import console_routes
 from gateway.edge.health import health_routes
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
@@ -31,7 +29,7 @@ from gateway.entry.files import FileDoor
 from gateway.entry.reference import document_route
 from gateway.entry.services import Bounds, Services
 from gateway.entry.streaming import SseDoor
-from gateway.errors import NotFound, StoreUnavailable
+from gateway.errors import StoreUnavailable
 from gateway.hub.channel import ChannelLimits
 from gateway.hub.hub import Hub
 from gateway.hub.tail import Tail
@@ -299,57 +297,6 @@ def build(settings: Settings, store_url: str, *, dev_key: str | None) -> Gateway
         dev_key: A key that works without being stored; only for a loopback address.
     """
     return Gateway(settings, store_url, dev_key=dev_key)
-
-
-class Keys:
-    """The API keys of a store, for whoever may reach the store itself."""
-
-    def __init__(self, access: Access, clock: StoreClock) -> None:
-        self._access = access
-        self._clock = clock
-
-    async def create(
-        self,
-        *,
-        tenant: str,
-        name: str | None,
-        scopes: frozenset[str],
-        principal: Principal | None,
-        agents: frozenset[str] | None,
-    ) -> tuple[str, KeyRecord]:
-        """Make a key and return it, for the only time, with its record."""
-        return await self._access.create_key(
-            tenant=tenant, name=name, principal=principal, scopes=scopes, agents=agents, now_ms=self._clock.now_ms()
-        )
-
-    async def list(self) -> Sequence[KeyRecord]:
-        """Return every key's record, revoked ones too."""
-        return await self._access.list_keys(None)
-
-    async def revoke(self, key_id: str, /) -> bool:
-        """End a key; False when there is none of that id."""
-        try:
-            await self._access.revoke_key(None, key_id, now_ms=self._clock.now_ms())
-        except NotFound:
-            return False
-        return True
-
-    async def count(self) -> int:
-        """Return how many keys work."""
-        return await self._access.count_keys()
-
-
-@asynccontextmanager
-async def open_access(settings: Settings, store_url: str) -> AsyncIterator[Keys]:
-    """Give the keys of a store, without serving."""
-    timeout_s = settings.store_timeout_s
-    link = Link(store_url, "gateway-keys", timeout_s=timeout_s, patience_s=timeout_s)
-    task = asyncio.create_task(link.run())
-    try:
-        yield Keys(Access(AccessStore(link), recheck_s=settings.access_recheck_s), StoreClock())
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 async def _keep_running(run: Callable[[], Awaitable[None]]) -> None:

@@ -16,13 +16,13 @@ import anyio
 import click
 
 from gateway import telemetry
-from gateway.app import open_access
 from gateway.commands import listen
 from gateway.commands.dev_key import choose_key
 from gateway.commands.server import Stopping, serve_app, set_up_logging, stop_on_signals
 from gateway.commands.supervisor import Program, keep_running
 from gateway.commands.welcome import welcome
 from gateway.errors import StoreUnavailable
+from gateway.keyring import open_access
 from gateway.settings import Settings, load, variable
 from gateway.store.embedded import EmbeddedStore
 

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from ulid import ULID
 
-from gateway.app import open_access
 from gateway.domain.access import SCOPES
+from gateway.keyring import open_access
 from gateway.settings import Settings
 from tests.support.browser import Page, find_chromium, open_page, run_chromium
 from tests.support.running import RunningGateway, RunningStore, run_gateway

@@ -19,9 +19,10 @@ import httpx
 import uvicorn
 from ulid import ULID
 
-from gateway.app import Gateway, build, open_access
+from gateway.app import Gateway, build
 from gateway.commands.server import configure
 from gateway.domain.access import SCOPES
+from gateway.keyring import open_access
 from gateway.settings import Settings
 from gateway.store.valkey import find_server
 
