@@ -111,7 +111,7 @@ def restart(
             "reason": reason,
             "attempt": 1 if from_dead else draft.state.attempt + 1,
             "from_dead_letter": True if from_dead else None,
-            "supersedes_from": attempts.abandoned_from(run, draft),
+            "supersedes_from": min(draft.state.supersedes_from or run.head_seq, run.marks.get("origin", 1)),
             "checkpoint_seq": checkpoint_seq,
             "preset": preset,
             "expires_at": attempts.expires_at(run.spec, draft.at_ms),

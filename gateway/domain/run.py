@@ -157,7 +157,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A run as the store holds it.
 
     `rev` counts state changes, not events. `marks` name the seq of events that later decisions and readers need:
-    `origin`, `attempt`, `checkpoint`, `input`, `cancel`, `pause`, `resume`, `answered:<request_id>`,
+    `origin` (where the run last began at the beginning), `restart`, `attempt`, `checkpoint`, `input`, `cancel`,
+    `pause`, `resume`, `answered:<request_id>`,
     `closed:<request_id>`, and `output`, the last named output that was set.
     `output_ms` is when the present attempt first said something, 0 when it did not.
     `hooked` are the patterns of events that its webhooks want, joined by commas; empty without any.
@@ -193,4 +194,4 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     def checkpoint_seq(self) -> int | None:
         """The seq of the checkpoint that the next attempt goes on from, None to begin at the beginning."""
         latest = self.marks.get("checkpoint", 0)
-        return latest if latest > self.marks.get("origin", 0) else self.state.checkpoint_seq
+        return latest if latest > self.marks.get("restart", 0) else self.state.checkpoint_seq

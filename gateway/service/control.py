@@ -113,8 +113,9 @@ class Control:
         """
         run = require_run(caller.grant, await self._runs.load(run_id, caller.tenant))
         check_preset(await self._agents.find(caller.tenant, run.spec.agent_id), preset)
-        if from_checkpoint is not False and from_checkpoint is not True:
-            await self._require_checkpoint(run_id, from_checkpoint)
+        wanted = run.checkpoint_seq if from_checkpoint is True else from_checkpoint or None
+        if wanted is not None:
+            await self._require_checkpoint(run_id, wanted)
 
         def decide(run: Run, draft: Draft) -> None:
             narrow(run, action, permitted)

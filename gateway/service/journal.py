@@ -273,8 +273,9 @@ class Journal:
         self, run: Run, change_id: str, *, gone: bool = False, types: Collection[str] | None = None
     ) -> None:
         """Bring queue, dependents, webhooks (if `types` may concern them), indexes and feed to what the record says."""
+        # Also of a run that is gone: it may have been removed before its end was told to its queue.
+        await self._follow_up(run)
         if not gone:
-            await self._follow_up(run)
             await self._bell.ring(run.id, run.hooked, types)
         await self._indexes.apply(run, change_id, feed_event=feed_event(run, gone=gone), gone=gone)
 
@@ -282,9 +283,9 @@ class Journal:
         if run.spec.is_queued:
             await self._queues.sync(run)
         if run.state.terminal:
-            now_ms = self.clock.now_ms()
-            for dependent in await self._indexes.dependents(run.spec.tenant, run.id):
-                await self._timers.arm_now(dependent, now_ms)
+            dependents = await self._indexes.dependents(run.spec.tenant, run.id)
+            if dependents:
+                await self._timers.arm_many(dependents, self.clock.now_ms())
 
     async def forget(self, tenant: str, run_id: str, change_id: str) -> None:
         """Take a run that does not exist out of the indexes, and tell the feed."""
@@ -375,6 +376,6 @@ def _after(run: Run, draft: Draft, appended: Appended | None) -> Run:
         head_seq=head_seq,
         head_tag=run.head_tag if appended is None else appended.head_tag,
         updated_ms=max(run.updated_ms, draft.at_ms),
-        log_expired=False,
+        log_expired=run.log_expired and draft.state.terminal,
         marks={**run.marks, **{mark: first + index for mark, index in draft.marks}},
     )

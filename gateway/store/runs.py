@@ -30,7 +30,6 @@ from gateway.store.scripts import APPEND, REMOVE_RUN, TRIM_LOG, Word
 
 _ENDING_ROOM = 1_000
 _PARSED_AT_ONCE_BYTES = 256 * 1024
-_ENDING = TERMINAL | {Status.CANCELLING}
 TOTALS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_microusd", "credits_micro")
 
 
@@ -198,8 +197,8 @@ class RunStore:
             dedupe.fingerprint,
             _text(dedupe.lifetime_ms if dedupe.idempotency else None),
             "1" if write.by_holder else "",
-            # A full log still takes the events that end the run.
-            limits.log_events + (_ENDING_ROOM if write.changes.get("status") in _ENDING else 0),
+            # A full log still takes what changes the run: its end above all.
+            limits.log_events + (_ENDING_ROOM if write.changes else 0),
             limits.writers,
             limits.notice_bytes,
             write.own_index,
@@ -258,8 +257,10 @@ def record_changes(
         "status": str(state.status),
         "attempt": state.attempt,
         "held": "1" if state.held else "",
-        "log_expired": "",
     }
+    if not state.terminal:
+        # A log that goes on is kept.
+        changes["log_expired"] = ""
     if new:
         changes |= {"spec": msgspec.json.encode(spec), "tenant": spec.tenant}
     if lease is not None:

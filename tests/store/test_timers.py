@@ -132,3 +132,14 @@ async def test_what_is_armed_for_now_wakes_its_process(link: Link) -> None:
     assert rung == {keys.partition("hook:a"), keys.partition("hook:b")}
     assert sorted(taken_ids(await timers.take(most=10, hide_ms=60_000, partitions=rung))) == ["hook:a", "hook:b"]
     assert await timers.wait_rung(0.01) == frozenset()
+
+
+async def test_a_timer_that_is_armed_while_it_is_hidden_is_not_put_away(link: Link) -> None:
+    """Whoever took it may have looked before: for however late it was armed, it shows again."""
+    timers, member = TimerStore(link), str(ULID())
+    await timers.arm(member, 1)
+    (taken,) = [t for t in await timers.take(most=1_000, hide_ms=15_000) if member in [x.member for x in t.timers]]
+    await timers.arm(member, taken.now_ms + 3_600_000)
+    assert not await timers.settle(member, taken.hidden_until_ms, None)
+    score = float(await link.call("ZSCORE", keys.timers(keys.partition(member)), member))
+    assert score < taken.hidden_until_ms

@@ -8,7 +8,8 @@ local due = redis.call('ZRANGE', KEYS[1], '-inf', now_ms, 'BYSCORE', 'LIMIT', 0,
 local hidden = now_ms + tonumber(ARGV[2])
 local out = {'OK', now_ms, -1, hidden}
 for i = 1, #due, 2 do
-  redis.call('ZADD', KEYS[1], hidden, due[i])
+  -- The half tells a hidden timer from one that was armed for that time.
+  redis.call('ZADD', KEYS[1], hidden + 0.5, due[i])
   out[#out + 1] = due[i]
   out[#out + 1] = tonumber(due[i + 1])
 end
