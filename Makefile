@@ -28,8 +28,7 @@ soak: setup
 	$(BIN)/pytest -m soak
 
 bench: setup
-	$(BIN)/python -m loadtest fanout
-	$(BIN)/python -m loadtest append
+	$(BIN)/python -m loadtest short
 
 clean:
 	rm -rf .venv .gateway .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

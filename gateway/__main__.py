@@ -18,8 +18,9 @@ COMMANDS: Final = {
     "exec": "gateway.commands.exec",
     "tail": "gateway.commands.tail",
     "runs": "gateway.commands.runs",
+    "worker": "gateway.commands.worker",
     "demo": "gateway.commands.demo",
-    "serve-worker": "gateway.commands.worker",
+    "serve-worker": "gateway.commands.serve_worker",
 }
 
 

@@ -6,23 +6,30 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from importlib import import_module
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from gateway.dialects.native.context import Bounds, Native
+from gateway.dialects.native.routes import BUSY_PATHS
 from gateway.dialects.native.routes import routes as native_routes
-from gateway.domain.access import KeyRecord, Principal
+from gateway.dialects.native.routes import streams as native_streams
 from gateway.edge.console import console_routes
 from gateway.edge.health import health_routes
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
+from gateway.edge.shortcut import Shortcut
+from gateway.entry.asyncapi import document as asyncapi
 from gateway.entry.callers import Callers
+from gateway.entry.dialect import Dialect
+from gateway.entry.files import FileDoor
+from gateway.entry.reference import document_route
+from gateway.entry.services import Bounds, Services
 from gateway.entry.streaming import SseDoor
-from gateway.errors import NotFound, StoreUnavailable
+from gateway.errors import StoreUnavailable
 from gateway.hub.channel import ChannelLimits
 from gateway.hub.hub import Hub
 from gateway.hub.tail import Tail
@@ -31,28 +38,52 @@ from gateway.service.agents import Agents
 from gateway.service.bells import Bells
 from gateway.service.bulk import Bulk
 from gateway.service.control import Control
+from gateway.service.deliveries import KIND as DELIVERIES
+from gateway.service.deliveries import Deliveries, DeliveryRules
+from gateway.service.file_sweep import FileSweep
+from gateway.service.files import Files
 from gateway.service.folds import Folds
+from gateway.service.hooks import Hooks
 from gateway.service.journal import Journal, Retention
 from gateway.service.listing import Listing
 from gateway.service.once import Once
+from gateway.service.outbound import Outbound, UrlRules
 from gateway.service.runs import RunLimits, Runs
+from gateway.service.schedules import Schedules
+from gateway.service.shelf import Shelf
 from gateway.service.streams import Streams, Watch
+from gateway.service.ticks import KIND as TICKS
+from gateway.service.ticks import Ticks
 from gateway.service.timers import Timers
+from gateway.service.webhooks import Webhooks
 from gateway.service.work import Work
 from gateway.service.writing import Writing
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.access import AccessStore
 from gateway.store.agents import AgentStore
+from gateway.store.blobs import open_blobs
 from gateway.store.clock import StoreClock
+from gateway.store.files import FileStore
+from gateway.store.hooks import HookStore
 from gateway.store.indexes import IndexStore
 from gateway.store.link import Link
 from gateway.store.log import LogReader
 from gateway.store.queue import QueueStore
 from gateway.store.runs import Limits, RunStore
+from gateway.store.schedules import ScheduleStore
 from gateway.store.timers import TimerStore
 
 logger = logging.getLogger(__name__)
+
+DIALECTS: tuple[str, ...] = (
+    "agents",
+    "jobs",
+    "threads",
+    "interrupts",
+    "processes",
+)
+"""The systems that are spoken beside the native API, each the name of its folder in `dialects/`."""
 
 CLOSED_POLL_S = 0.01
 
@@ -84,7 +115,10 @@ class Gateway:
         retention = Retention(_ms(settings.log_retention_s), _ms(settings.record_retention_s))
         queues = QueueStore(self._writes)
         journal = Journal(runs, indexes, timers, queues, clock, retention)
-        agents = Agents(AgentStore(self._reads, self._writes), queues)
+        hook_store = HookStore(self._reads, self._writes)
+        rules = UrlRules(settings.webhook_http == "allow", settings.webhook_private == "allow")
+        hooks = Hooks(hook_store, rules)
+        agents = Agents(AgentStore(self._reads, self._writes), queues, hooks)
         idempotency_ms = _ms(settings.idempotency_s)
         self.hub = Hub(
             self._tail,
@@ -96,6 +130,7 @@ class Gateway:
             ),
             keepalive_s=settings.keepalive_s,
             sweep_s=settings.sweep_s,
+            linger_s=settings.linger_ms / 1000,
         )
         self.access = Access(AccessStore(self._writes), recheck_s=settings.access_recheck_s, static_key=dev_key)
         run_limits = RunLimits(
@@ -105,10 +140,18 @@ class Gateway:
             lease_ms=_ms(settings.lease_s),
             idempotency_ms=idempotency_ms,
         )
-        self._runs = Runs(journal, runs, indexes, agents, self.hub, run_limits)
+        records, blobs = FileStore(self._reads, self._writes), open_blobs(settings.files_url, settings.data_dir)
+        shelf = Shelf(records, blobs, indexes, secret=self.access.signing_secret, mark_ms=idempotency_ms)
+        file_retention_ms = _ms(settings.file_retention_s)
+        self.file_sweep = FileSweep(shelf, records, blobs, indexes, runs, clock, retention_ms=file_retention_ms)
+        self._runs = Runs(journal, runs, indexes, agents, hooks, self.hub, shelf, run_limits)
         self._bells = Bells(self._tail)
         once = Once(indexes, lifetime_ms=idempotency_ms)
-        self._timers = Timers(journal, self._runs, runs, timers, indexes)
+        self._outbound = Outbound(rules, timeout_s=settings.webhook_timeout_s, connections=settings.webhook_at_once)
+        deliveries = Deliveries(hook_store, runs, logs, self._outbound, clock, _delivery_rules(settings))
+        schedules = ScheduleStore(self._reads, self._writes)
+        ticks = Ticks(schedules, self._runs, runs, clock)
+        self._timers = Timers(journal, self._runs, runs, timers, indexes, {DELIVERIES: deliveries, TICKS: ticks})
         self._watch = Watch(self.hub, self.access, clock, recheck_s=settings.access_recheck_s)
         self._door = SseDoor(self.hub, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
         control = Control(
@@ -122,21 +165,30 @@ class Gateway:
             input_bytes=settings.input_bytes,
         )
         listing = Listing(runs, indexes, scan_records=settings.scan_records)
-        self._native = Native(
-            callers=Callers(self.access, clock, secret=settings.ticket_secret),
+        writing = Writing(
+            journal,
+            runs,
+            event_bytes=settings.event_bytes,
+            batch_events=settings.batch_events,
+            idempotency_ms=idempotency_ms,
+        )
+        callers = Callers(self.access, clock, secret=settings.ticket_secret)
+        files = Files(shelf, once, runs, writing, clock, file_bytes=settings.file_bytes, retention_ms=file_retention_ms)
+        self.services = Services(
+            callers=callers,
             access=self.access,
             runs=self._runs,
             control=control,
-            writing=Writing(
-                journal,
-                runs,
-                event_bytes=settings.event_bytes,
-                batch_events=settings.batch_events,
-                idempotency_ms=idempotency_ms,
-            ),
+            writing=writing,
             listing=listing,
             bulk=Bulk(control, self._runs, listing),
+            schedules=Schedules(schedules, timers, self._runs, agents, clock),
+            webhooks=Webhooks(self._runs, hook_store, timers, clock, once),
             folds=Folds(runs, logs),
+            files=files,
+            file_door=FileDoor(
+                callers, files, clock, public_url=settings.public_url, lifetime_ms=_ms(settings.file_url_s)
+            ),
             once=once,
             work=Work(journal, runs, logs, queues, self._bells, agents, once, idempotency_ms=idempotency_ms),
             agents=agents,
@@ -156,13 +208,28 @@ class Gateway:
                     allow_origins=list(self._settings.cors_origins),
                     allow_methods=["*"],
                     allow_headers=["*"],
-                    expose_headers=["X-Request-Id", "Retry-After", "Location"],
+                    expose_headers=[
+                        "X-Request-Id",
+                        "Retry-After",
+                        "Location",
+                        "X-Next-Cursor",
+                        "ETag",
+                        "Content-Disposition",
+                        "Content-Range",
+                    ],
                 )
             )
+        api, handlers = _api_routes(self.services), exception_handlers()
+        busy = [route for route in api if isinstance(route, Route) and route.path in BUSY_PATHS]
+        middleware.append(Middleware(Shortcut, routes=busy, handlers=handlers))
         return Starlette(
-            routes=[*health_routes(self.why_not_ready), *native_routes(self._native), *console_routes()],
+            routes=[
+                *health_routes(self.why_not_ready),
+                *api,
+                *console_routes(),
+            ],
             middleware=middleware,
-            exception_handlers=exception_handlers(),
+            exception_handlers=handlers,
         )
 
     def why_not_ready(self) -> list[str]:
@@ -185,7 +252,7 @@ class Gateway:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear_revocations())
-            for part in (self._writes, self._reads, self._tail, self.hub, self._timers, self._watch):
+            for part in (self._writes, self._reads, self._tail, self.hub, self._timers, self._watch, self.file_sweep):
                 tasks.create_task(_keep_running(part.run))
 
     async def _hear_revocations(self) -> None:
@@ -220,6 +287,7 @@ class Gateway:
         if self._tasks is not None:
             self._tasks.cancel()
             await asyncio.wait([self._tasks])
+        await self._outbound.aclose()
 
 
 def build(settings: Settings, store_url: str, *, dev_key: str | None) -> Gateway:
@@ -229,57 +297,6 @@ def build(settings: Settings, store_url: str, *, dev_key: str | None) -> Gateway
         dev_key: A key that works without being stored; only for a loopback address.
     """
     return Gateway(settings, store_url, dev_key=dev_key)
-
-
-class Keys:
-    """The API keys of a store, for whoever may reach the store itself."""
-
-    def __init__(self, access: Access, clock: StoreClock) -> None:
-        self._access = access
-        self._clock = clock
-
-    async def create(
-        self,
-        *,
-        tenant: str,
-        name: str | None,
-        scopes: frozenset[str],
-        principal: Principal | None,
-        agents: frozenset[str] | None,
-    ) -> tuple[str, KeyRecord]:
-        """Make a key and return it, for the only time, with its record."""
-        return await self._access.create_key(
-            tenant=tenant, name=name, principal=principal, scopes=scopes, agents=agents, now_ms=self._clock.now_ms()
-        )
-
-    async def list(self) -> Sequence[KeyRecord]:
-        """Return every key's record, revoked ones too."""
-        return await self._access.list_keys(None)
-
-    async def revoke(self, key_id: str, /) -> bool:
-        """End a key; False when there is none of that id."""
-        try:
-            await self._access.revoke_key(None, key_id, now_ms=self._clock.now_ms())
-        except NotFound:
-            return False
-        return True
-
-    async def count(self) -> int:
-        """Return how many keys work."""
-        return await self._access.count_keys()
-
-
-@asynccontextmanager
-async def open_access(settings: Settings, store_url: str) -> AsyncIterator[Keys]:
-    """Give the keys of a store, without serving."""
-    timeout_s = settings.store_timeout_s
-    link = Link(store_url, "gateway-keys", timeout_s=timeout_s, patience_s=timeout_s)
-    task = asyncio.create_task(link.run())
-    try:
-        yield Keys(Access(AccessStore(link), recheck_s=settings.access_recheck_s), StoreClock())
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 async def _keep_running(run: Callable[[], Awaitable[None]]) -> None:
@@ -303,7 +320,30 @@ def _bounds(settings: Settings) -> Bounds:
         wait_s=settings.wait_s,
         stream_runs=settings.stream_runs,
         ticket_ttl_s=settings.ticket_ttl_s,
+        default_agent=settings.default_agent,
+        file_bytes=settings.file_bytes,
     )
+
+
+def _delivery_rules(settings: Settings) -> DeliveryRules:
+    return DeliveryRules(
+        delays_ms=tuple(_ms(float(rest_s)) for rest_s in settings.webhook_retry_s.split(",")),
+        timeout_ms=_ms(settings.webhook_timeout_s),
+        at_once=settings.webhook_at_once,
+        at_once_a_host=settings.webhook_host_at_once,
+    )
+
+
+def _api_routes(services: Services) -> list[BaseRoute]:
+    """Return the routes of every API, and of the description of all that streams."""
+    native = native_routes(services)
+    dialects: list[Dialect] = [import_module(f"gateway.dialects.{name}.routes").dialect(services) for name in DIALECTS]
+    streams = [native_streams(native), *(dialect.streams() for dialect in dialects)]
+    return [
+        *native,
+        *(mount for dialect in dialects for mount in dialect.mounts()),
+        document_route("/asyncapi.json", lambda: asyncapi(streams)),
+    ]
 
 
 def _ms(duration_s: float) -> int:

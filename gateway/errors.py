@@ -5,8 +5,11 @@ GatewayError
 ├── InvalidBody           well-formed, but not what this operation takes
 │   └── IdempotencyMismatch
 ├── TooLarge              over a limit in bytes or entries
-├── Unauthenticated · Forbidden
+├── Unauthenticated
+├── Forbidden
+│   └── SignatureInvalid · UrlExpired
 ├── NotFound
+├── RangeUnsatisfiable    a part of a file beyond its end
 ├── Conflict              the state says no
 │   ├── IllegalTransition · SeqConflict · WriterGap · WriterStale · Fenced
 │   ├── AlreadyAnswered · InputRequired · NoSuchQuestion · AmbiguousQuestion
@@ -81,6 +84,24 @@ class Forbidden(GatewayError):
     """The key is good, its scopes or bounds do not reach this."""
 
     code = "forbidden"
+
+
+class SignatureInvalid(Forbidden):
+    """A URL was not signed here, or was changed since."""
+
+    code = "signature_invalid"
+
+
+class UrlExpired(Forbidden):
+    """A signed URL's time is over; `facts["expired_at_s"]` says since when."""
+
+    code = "url_expired"
+
+
+class RangeUnsatisfiable(GatewayError):
+    """A part was asked for that begins beyond the end; `facts["size_bytes"]` says where that is."""
+
+    code = "range_not_satisfiable"
 
 
 class NotFound(GatewayError):

@@ -50,6 +50,7 @@ def words(meaning: str, shape: str = "", pattern: str | None = None, *, secret: 
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["text", "json"]
+Allowance: TypeAlias = Literal["refuse", "allow"]
 Fsync: TypeAlias = Literal["always", "everysec"]
 ORIGIN: Final = r"^(\*|[a-z][a-z0-9+.-]*://[^/\s,?#]+)\Z"
 CORS: Final = words("Origins whose pages may call the API.", "comma-joined origins such as https://app.example, or *")
@@ -70,11 +71,28 @@ DEV_KEY: Final = words(
     r"^[!-~]{1,200}\Z",
     secret=True,
 )
+WEBHOOK_RETRY: Final = words(
+    "Rests before an event is told to a webhook again, in seconds; after the last it is given up.",
+    "1 to 32 comma-joined numbers below a million",
+    r"^(?=.{1,300}\Z)(0|[1-9]\d{0,5})(\.\d{1,3})?(,(0|[1-9]\d{0,5})(\.\d{1,3})?){0,31}\Z",
+)
 TICKET_SECRET: Final = words(
     "Secret that signs browser tickets; unset, the store keeps one.",
     "at least 32 characters",
     r"^.{32,}\Z",
     secret=True,
+)
+
+
+FILES: Final = words(
+    "Where files are kept; unset, in the data directory.",
+    "s3://bucket/prefix or file:///directory",
+    r"^(s3://[a-z0-9][a-z0-9.-]+(/\S*)?|file:///\S+)\Z",
+)
+PUBLIC_URL: Final = words(
+    "Address by which others reach the gateway, for URLs of files; unset, that of each request.",
+    "an http:// or https:// URL",
+    r"^https?://[^/\s?#]+(/[^\s?#]*)?\Z",
 )
 
 
@@ -89,7 +107,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Annotated[LogFormat, words("How a log line is written.")] = "text"
     default_agent: Annotated[str, AGENT] = "default"
 
-    data_dir: Annotated[Path, words("Where the embedded store keeps everything.", "a path")] = Path(".gateway")
+    data_dir: Annotated[Path, words("Where the embedded store and files are kept.", "a path")] = Path(".gateway")
     redis_url: Annotated[str, REDIS] | None = None
     embedded_fsync: Annotated[Fsync, words("When the embedded store flushes; everysec can lose a second.")] = "always"
     store_timeout_s: Annotated[float, within(0.1, 60, "Longest wait for an answer of the store.")] = 5
@@ -101,6 +119,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ticket_secret: Annotated[str, TICKET_SECRET] | None = None
     ticket_ttl_s: Annotated[int, within(1, DAY, "Longest life of a browser ticket.")] = HOUR
     access_recheck_s: Annotated[float, within(0.05, 10, "Pause between looks at an open stream's key.")] = 5
+
+    files_url: Annotated[str, FILES] | None = None
+    public_url: Annotated[str, PUBLIC_URL] | None = None
+    file_bytes: Annotated[int, within(1, 64 * GIB, "Largest file.")] = GIB
+    file_url_s: Annotated[int, within(1, DAY, "How long the URL of a file opens it without a key.")] = 15 * 60
+    file_retention_s: Annotated[int, within(1, DECADE, "How long an uploaded file is kept.")] = 30 * DAY
 
     event_bytes: Annotated[int, within(KIB, 4 * MIB, "Largest event.")] = 256 * KIB
     batch_events: Annotated[int, within(1, 10_000, "Most events in one append.")] = 1_000
@@ -118,6 +142,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     keepalive_s: Annotated[float, within(0.05, 300, "Pause between signs of life on a silent stream.")] = 15
     retry_ms: Annotated[int, within(0, 60_000, "Pause before a browser reconnects.")] = 2_000
+    linger_ms: Annotated[int, within(0, 1_000, "Least pause between two writes to a reader.")] = 0
     ring_bytes: Annotated[int, within(4 * KIB, GIB, "Memory for the latest events of a run.")] = 512 * KIB
     ring_entries: Annotated[int, within(16, 1_000_000, "Most of a run's latest events in memory.")] = 2_048
     chunk_bytes: Annotated[int, within(KIB, 16 * MIB, "Most that one write hands to a reader.")] = 64 * KIB
@@ -129,6 +154,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_s: Annotated[int, within(1, 30 * DAY, "How long an idempotency key is remembered.")] = DAY
     log_retention_s: Annotated[int, within(1, DECADE, "How long a finished run keeps its log.")] = 7 * DAY
     record_retention_s: Annotated[int, within(1, DECADE, "How long it keeps its record.")] = 30 * DAY
+    webhook_timeout_s: Annotated[float, within(0.1, 60, "Longest wait for a webhook's receiver.")] = 10
+    webhook_retry_s: Annotated[str, WEBHOOK_RETRY] = "5,300,1800,7200,18000,36000,50400,72000,86400"
+    webhook_at_once: Annotated[int, within(1, 1_024, "Webhooks that a process tells at once.")] = 32
+    webhook_host_at_once: Annotated[int, within(1, 1_024, "Of those, most that lead to one host.")] = 8
+    webhook_http: Annotated[Allowance, words("Whether webhooks may go to http:// URLs.")] = "refuse"
+    webhook_private: Annotated[Allowance, words("Whether they may go to addresses that are not public.")] = "refuse"
     readiness_lead_s: Annotated[float, within(0, 60, "Time from red readiness to the end of accepting.")] = 1
     drain_s: Annotated[float, within(0, 600, "Window over which a drain closes its readers.")] = 5
 

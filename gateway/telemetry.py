@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, Final, Literal, TextIO
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -55,29 +56,52 @@ CLAIM_WAIT_SECONDS = Histogram(
 CLAIMS_WAITING = Gauge("gateway_claims_waiting", "Claims that wait for work.", multiprocess_mode="livesum")
 
 TIMERS_LAG_SECONDS = Gauge(
-    "gateway_timers_lag_seconds", "How long the oldest due timer has waited.", multiprocess_mode="livemax"
+    "gateway_timers_lag_seconds", "How long the oldest due timer has waited.", ["kind"], multiprocess_mode="livemax"
 )
 TIMERS_FIRED = Counter("gateway_timers_fired", "Timers looked after.", ["kind"])
 
+WEBHOOK_DELIVERIES = Counter(
+    "gateway_webhook_deliveries", "Tries to tell a webhook: delivered, retrying, failed, disabled.", ["outcome"]
+)
+WEBHOOK_LAG_SECONDS = Histogram(
+    "gateway_webhook_lag_seconds",
+    "Time from an event to its delivery.",
+    buckets=(0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0, 3_600.0, 21_600.0, 86_400.0, 345_600.0),
+)
+
+SCHEDULE_TICKS = Counter("gateway_schedule_ticks", "Ticks of schedules: run, skipped, failed.", ["outcome"])
+
+FILE_BYTES = Counter("gateway_file_bytes", "Bytes of files that were stored (in) or asked for (out).", ["way"])
+FILES_REMOVED = Counter(
+    "gateway_files_removed", "Files removed by the sweep: for their age, or bytes that no record names.", ["cause"]
+)
+
 _LOG_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
-_SECRETS: Final = re.compile(r"(ticket=)[^&\s\\\"']+|\b(gwk_)[A-Za-z0-9_-]+")
+_SECRETS: Final = re.compile(r"((?:ticket|signature)=)[^&\s\\\"']+|\b(gwk_)[A-Za-z0-9_-]+|\b(whsec_)[A-Za-z0-9+/=_-]+")
 
 _access_log: Final = logging.getLogger("gateway.access")
 
 
 def observe_answer(*, route: str, method: str, path: str, status: int, waited_s: float) -> None:
     """Count one answer, at its start, and log it; `route` is the template, so that labels stay few."""
-    HTTP_REQUESTS.labels(route, method, str(status)).inc()
-    HTTP_ANSWER_SECONDS.labels(route, method).observe(waited_s)
+    requests, seconds = _answers_of(route, method, status)
+    requests.inc()
+    seconds.observe(waited_s)
     if _access_log.isEnabledFor(logging.DEBUG):
         waited_ms = round(waited_s * 1_000, 3)
         _access_log.debug("%s %s %d", method, path, status, extra={"route": route, "waited_ms": waited_ms})
 
 
+@lru_cache(1_000)
+def _answers_of(route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+    """Return what counts these answers: finding it costs more than counting."""
+    return HTTP_REQUESTS.labels(route, method, str(status)), HTTP_ANSWER_SECONDS.labels(route, method)
+
+
 def set_up_logging(form: Literal["json", "text"], level: str, *, stream: TextIO | None = None) -> logging.Handler:
     """Send every log line to `stream` (standard error by default) and return the handler that does it.
 
-    Tickets and keys are blotted out of every line, whoever wrote it: servers log whole URLs.
+    Tickets, signatures and keys are blotted out of every line, whoever wrote it: servers log whole URLs.
 
     Args:
         form: `json` gives one object a line; `text` is for reading.
@@ -105,7 +129,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _blot(line: str) -> str:
-    return _SECRETS.sub(lambda found: f"{found[1] or found[2]}…", line)
+    return _SECRETS.sub(lambda found: f"{found[1] or found[2] or found[3]}…", line)
 
 
 def _moment(created_s: float) -> str:

@@ -1,4 +1,4 @@
-"""`python -m loadtest SCENARIO`: run a scenario against the gateway and a peer, and print a table with ratios."""
+"""`python -m loadtest SCENARIO…`: measure the gateway beside its peers; tables, JSON and plots."""
 
 from __future__ import annotations
 
@@ -7,44 +7,65 @@ from pathlib import Path
 
 import click
 
-from loadtest import append, fanout
-from loadtest.report import table
+from loadtest import machine, targets
+from loadtest.measuring import Lost, Row, is_noisy, measure
+from loadtest.report import plot, table
+from loadtest.scenarios import INSIDE, SCENARIOS, SHORT
 
 OUT = Path("loadtest/out")
+GROUPS = {"all": (*SCENARIOS, *INSIDE), "short": SHORT}
 
 
-@click.group()
-def main() -> None:
-    """Measure the gateway; nothing else should run on the machine meanwhile."""
-
-
-@main.command("fanout")
-@click.option("--readers", default=1_000, show_default=True, help="SSE readers of one run.")
-@click.option("--rate", "rates", multiple=True, default=[10, 100], show_default=True, help="Events a second.")
-@click.option("--seconds", default=4.0, show_default=True, help="How long each rate is held.")
-@click.option("--against", default="gateway,naive", show_default=True, help="gateway, naive; comma-joined.")
+@click.command()
+@click.argument("names", nargs=-1, required=True, type=click.Choice([*GROUPS, *SCENARIOS, *INSIDE]))
+@click.option("--against", default=",".join(targets.NAMES), show_default=True, help="Targets, comma-joined.")
 @click.option("--repeats", default=3, show_default=True, help="Interleaved repeats; medians are shown.")
-@click.option("--fsync", default="always", type=click.Choice(["always", "everysec"]), show_default=True)
-def run_fanout(readers: int, rates: tuple[int, ...], seconds: float, against: str, repeats: int, fsync: str) -> None:
-    """One run, many SSE readers: CPU a delivery and latency."""
-    rows = fanout.measure(
-        against.split(","), readers=readers, rates=rates, seconds=seconds, repeats=repeats, fsync=fsync
-    )
-    _show("fanout", rows)
+@click.option("--short", is_flag=True, help="Fewer rates and shorter runs.")
+@click.option("--out", default=OUT, show_default=True, type=click.Path(path_type=Path), help="Where results are kept.")
+def main(names: tuple[str, ...], against: str, repeats: int, short: bool, out: Path) -> None:
+    """Measure scenarios; nothing else should run on the machine meanwhile."""
+    wanted = _installed(against.split(","))
+    short = short or "short" in names
+    click.echo(machine.describe())
+    for name in dict.fromkeys(each for given in names for each in GROUPS.get(given, (given,))):
+        if name in INSIDE:
+            about, look = INSIDE[name]
+            _keep(name, about, look(short), out)
+            continue
+        scenario = SCENARIOS[name]
+        click.echo(f"\n## {name}: {scenario.about}", err=True)
+        cases = scenario.cases(wanted, short)
+        try:
+            rows = measure(cases, repeats=repeats, compare=scenario.compare, say=_mumble)
+        except Lost as lost:
+            raise SystemExit(f"{name}: events were lost, repeated or late: {lost}") from lost
+        _keep(name, f"{scenario.about} × compares {scenario.compare}.", rows, out)
 
 
-@main.command("append")
-@click.option("--seconds", default=3.0, show_default=True, help="How long each case is held.")
-@click.option("--fsync", default="always", type=click.Choice(["always", "everysec"]), show_default=True)
-def run_append(seconds: float, fsync: str) -> None:
-    """Appends over warm HTTP connections: rate and latency."""
-    _show("append", append.measure(seconds=seconds, fsync=fsync))
+def _mumble(text: str) -> None:
+    click.echo(f"   {text}", err=True)
 
 
-def _show(name: str, rows: list[dict[str, object]]) -> None:
-    click.echo(table(rows))
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / f"{name}.json").write_text(json.dumps(rows, indent=2))
+def _installed(against: list[str]) -> list[str]:
+    unknown = set(against) - set(targets.NAMES)
+    if unknown:
+        raise SystemExit(f"unknown targets {', '.join(sorted(unknown))}; there are {', '.join(targets.NAMES)}")
+    missing = [name for name in against if not targets.is_installed(name)]
+    if missing:
+        click.echo(f"left out, not installed (Debian: nginx libnginx-mod-nchan redis-server): {', '.join(missing)}")
+    return [name for name in against if name not in missing]
+
+
+def _keep(name: str, about: str, rows: list[Row], out: Path) -> None:
+    text = table(rows)
+    click.echo(f"\n## {name}\n\n{about}\n\n{text}")
+    if any(is_noisy(row) for row in rows):
+        click.echo("\nRows marked noisy shared the machine with something else, or their repeats lie far apart.")
+    out.mkdir(parents=True, exist_ok=True)
+    kept = {"machine": machine.describe(), "scenario": name, "about": about, "rows": rows}
+    (out / f"{name}.json").write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
+    (out / f"{name}.md").write_text(text + "\n")
+    (out / f"{name}.svg").write_text(plot(about, rows))
 
 
 if __name__ == "__main__":

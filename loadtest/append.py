@@ -1,73 +1,54 @@
-"""Appends over warm HTTP connections: how many, and how long one takes."""
+"""Appends over warm connections: how many, how long one takes, what an event costs gateway and store."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import time
+from collections.abc import Sequence
+from functools import partial
 
-import uvloop
+from loadtest.measuring import Case, Figures, Lost
+from loadtest.runs import append_path, body_for, create_runs
+from loadtest.targets import Target
+from loadtest.writers import post
 
-from loadtest import targets
-from loadtest.report import percentile
-
-CASES = ((1, 1), (16, 1), (1, 100), (16, 100))
-
-
-def measure(*, seconds: float, fsync: str) -> list[dict[str, object]]:
-    """Return a row a case: connections, events a request."""
-    rows: list[dict[str, object]] = []
-    with targets.start("gateway", fsync=fsync) as target:
-        for connections, batch in CASES:
-            rows.append(uvloop.run(_case(target, connections, batch, seconds, fsync)))
-    return rows
+SHAPES = ((1, 1), (16, 1), (1, 100), (16, 100))
 
 
-async def _case(target: targets.Target, connections: int, batch: int, seconds: float, fsync: str) -> dict[str, object]:
-    event = {"type": "message.delta", "data": {"content": "x" * 100}}
-    body = json.dumps({"events": [event] * batch}).encode()
-    cpu_s, began = target.cpu_s(), time.monotonic()
-    async with asyncio.TaskGroup() as tasks:
-        lanes = [tasks.create_task(_lane(*target.address, body, seconds)) for _ in range(connections)]
-    took_s, cpu_s = time.monotonic() - began, target.cpu_s() - cpu_s
-    times = [ms for lane in lanes for ms in lane.result()]
-    events = len(times) * batch
+def cases(against: Sequence[str], *, seconds: float, fsync: str = "everysec") -> list[Case]:
+    """Return the cases of each shape, connections and events a request, target by target."""
+
+    async def run(target: Target, connections: int, batch: int) -> Figures:
+        return await _run(target, connections, batch, seconds)
+
+    return [
+        Case(
+            target=name,
+            about={"connections": connections, "events/request": batch, "fsync": fsync},
+            measure=partial(run, connections=connections, batch=batch),
+            group=f"{connections} {batch}",
+            fsync=fsync,
+        )
+        for connections, batch in SHAPES
+        for name in against
+        # nchan takes one event a request, and the bare loop stores nothing.
+        if name != "loop" and (batch == 1 or not name.startswith("nchan"))
+    ]
+
+
+async def _run(target: Target, connections: int, batch: int, seconds: float) -> Figures:
+    paths = [append_path(run_id) for run_id in await create_runs(target, connections)]
+    body = body_for(target, batch)
+    await post(target, paths, body, connections=connections, count=4 * connections)
+    cpu_s, store_s = target.cpu_s(), target.cpu_s(stores=True)
+    posted = await post(target, paths, body, connections=connections, seconds=seconds)
+    cpu_s, store_s = target.cpu_s() - cpu_s, target.cpu_s(stores=True) - store_s
+    if posted.refused:
+        raise Lost(f"{target.name}: {posted}")
+    events = posted.answered * batch
     return {
-        "connections": connections,
-        "events/request": batch,
-        "fsync": fsync,
-        "requests/s": len(times) / took_s,
-        "events/s": events / took_s,
-        "p50 ms": percentile(times, 0.5),
-        "p99 ms": percentile(times, 0.99),
-        "CPU µs/event": cpu_s / events * 1e6,
+        "requests/s": posted.answered / posted.seconds,
+        "events/s": events / posted.seconds,
+        "p50 ms": posted.p50,
+        "p99 ms": posted.p99,
+        "µs/event": cpu_s / events * 1e6,
+        "store µs/event": store_s / events * 1e6,
     }
-
-
-async def _lane(host: str, port: int, body: bytes, seconds: float) -> list[float]:
-    """Append to a run of its own, one request after the other, and return each one's time in ms."""
-    reader, writer = await asyncio.open_connection(host, port)
-    created = json.loads(await _post(reader, writer, "/v1/runs", b'{"agent_id":"load","mode":"direct"}', 201))
-    path = f"/v1/runs/{created['id']}/events"
-    await _post(reader, writer, path, body, 200)
-    times = []
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        began = time.monotonic()
-        await _post(reader, writer, path, body, 200)
-        times.append((time.monotonic() - began) * 1000)
-    writer.close()
-    return times
-
-
-async def _post(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, body: bytes, expected: int
-) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: load\r\nAuthorization: Bearer {targets.KEY}\r\n"
-    writer.write(head.encode() + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-    answer = await reader.readuntil(b"\r\n\r\n")
-    length = next(int(line[15:]) for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-    content = await reader.readexactly(length)
-    if int(answer.split(b" ", 2)[1]) != expected:
-        raise SystemExit(f"{path}: {answer.decode()}{content.decode()}")
-    return content

@@ -1,93 +1,100 @@
-"""One run, many SSE readers: what a delivery costs the server, and how late it is."""
+"""One run, many readers: what a delivery costs the server, and how late it is."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
 
-import httpx
-import uvloop
-
-from loadtest import targets
+from loadtest.measuring import Case, Figures, Lost
 from loadtest.readers import Readers
+from loadtest.runs import append_path, body_for, create_runs, first_frames
+from loadtest.targets import Target
+from loadtest.writers import post
 
-SETTLE_S = 15.0
-
-
-def measure(
-    names: Sequence[str], *, readers: int, rates: Sequence[int], seconds: float, repeats: int, fsync: str
-) -> list[dict[str, object]]:
-    """Return a row a target and rate: medians of interleaved repeats, and the ratio to the first target."""
-    found: dict[tuple[str, int], list[dict[str, float]]] = {}
-    for _ in range(repeats):
-        for rate in rates:
-            for name in names:
-                with targets.start(name, fsync=fsync) as target:
-                    figures = uvloop.run(_run(target, readers, rate, seconds))
-                found.setdefault((name, rate), []).append(figures)
-    rows: list[dict[str, object]] = []
-    for (name, rate), repeated in sorted(found.items(), key=lambda item: (item[0][1], item[0][0])):
-        row: dict[str, object] = {"target": name, "readers": readers, "events/s": rate, "fsync": fsync}
-        row |= {key: statistics.median(figures[key] for figures in repeated) for key in repeated[0]}
-        first = statistics.median(figures["µs/delivery"] for figures in found[(names[0], rate)])
-        row[f"× {names[0]}"] = float(row["µs/delivery"]) / first if first else 0.0  # type: ignore[arg-type]
-        rows.append(row)
-    return rows
+SETTLE_S = 60.0
+CURSOR = '"cursor":"'
 
 
-async def _run(target: targets.Target, count: int, rate: int, seconds: float) -> dict[str, float]:
-    async with httpx.AsyncClient(base_url=target.url, headers=target.headers, timeout=30) as client:
-        created = await client.post("/v1/runs", json={"agent_id": "load", "mode": "direct"})
-        run_id = created.json()["id"]
-        before_bytes, began = target.rss_bytes(), time.monotonic()
-        async with Readers(target.address, f"/v1/runs/{run_id}/stream", target.headers, count) as readers:
-            await readers.wait_open(SETTLE_S)
-            connects, idle_bytes = count / (time.monotonic() - began), target.rss_bytes() - before_bytes
-            await _append(client, run_id, 0)
-            # Of the gateway the first append is event 4, of the naive peer event 3.
-            first = 4 if target.name == "gateway" else 3
-            await readers.wait_seq(first, SETTLE_S)
-            cpu_s, began = target.cpu_s(), time.monotonic()
-            sent = await _write(client, run_id, rate, seconds)
-            await readers.wait_seq(first + sent, SETTLE_S)
-            cpu_s, took_s = target.cpu_s() - cpu_s, time.monotonic() - began
-            seen = await readers.report()
-    delivered = seen.frames - count * first
+def cases(
+    against: Sequence[str],
+    *,
+    rates: Sequence[int],
+    readers: int,
+    seconds: float,
+    fsync: str = "everysec",
+    transport: str = "sse",
+    linger_ms: int = 0,
+    stopped: int = 0,
+) -> list[Case]:
+    """Return the cases of each rate, target by target.
+
+    Args:
+        transport: `sse`, or `ws`, which only the gateway has.
+        linger_ms: The gateway's pause between two writes to a reader.
+        stopped: So many of the readers stop reading when the events begin.
+    """
+
+    async def run(target: Target, rate: int) -> Figures:
+        return await _run(target, readers, rate, seconds, transport=transport, linger_ms=linger_ms, stopped=stopped)
+
+    about = {"readers": readers, "over": transport, "linger ms": linger_ms, "stopped": stopped, "fsync": fsync}
+    return [
+        Case(
+            target=name,
+            about={**about, "events/s": rate},
+            measure=partial(run, rate=rate),
+            group=str(rate),
+            fsync=fsync,
+        )
+        for rate in rates
+        for name in against
+    ]
+
+
+async def _run(
+    target: Target, count: int, rate: int, seconds: float, *, transport: str, linger_ms: int, stopped: int
+) -> Figures:
+    (run_id,) = await create_runs(target, 1)
+    paths, first = [append_path(run_id)], first_frames(target)
+    if transport == "ws":
+        request, marker = target.socket_request(run_id), CURSOR
+    else:
+        query = f"?linger_ms={linger_ms}" if linger_ms and target.name == "gateway" else ""
+        request, marker = target.stream_request(run_id, query), target.marker
+    before_bytes = target.rss_bytes()
+    async with Readers(target.address, [request], marker, count) as readers:
+        opened_s = await readers.wait_open(SETTLE_S)
+        idle_bytes = target.rss_bytes() - before_bytes
+        await post(target, paths, body_for(target), connections=1, count=1)
+        await _expect(await readers.wait_frames(first * count, SETTLE_S))
+        if stopped:
+            await readers.stop(stopped)
+        cpu_s, store_s, began = target.cpu_s(), target.cpu_s(stores=True), time.monotonic()
+        posted = await post(target, paths, body_for(target), rate=rate, count=int(rate * seconds))
+        sent, taking = posted.answered, count - stopped
+        await _expect(await readers.wait_frames(count * first + taking * sent, SETTLE_S))
+        took_s = time.monotonic() - began
+        cpu_s, store_s = target.cpu_s() - cpu_s, target.cpu_s(stores=True) - store_s
+        grown_bytes = target.rss_bytes() - before_bytes - idle_bytes
+        seen = await readers.report()
+    if posted.refused or seen.closed or (target.numbered and seen.faults):
+        raise Lost(f"{target.name}: {posted} {seen}")
+    if not stopped and seen.least != first + sent:
+        raise Lost(f"{target.name}: a reader has {seen.least} frames instead of {first + sent}")
+    delivered = taking * sent
     return {
         "deliveries/s": delivered / took_s,
-        "µs/delivery": cpu_s / max(delivered, 1) * 1e6,
+        "µs/delivery": cpu_s / delivered * 1e6,
         "p50 ms": seen.p50,
         "p99 ms": seen.p99,
         "KiB/reader": idle_bytes / count / 1024,
-        "connects/s": connects,
-        "missing": float(count * sent - delivered),
-        "not once": float(seen.faults),
-        "closed": float(seen.closed),
+        "connects/s": count / opened_s,
+        "grown MiB": grown_bytes / 1024**2,
+        "store µs/event": store_s / sent * 1e6,
     }
 
 
-async def _write(client: httpx.AsyncClient, run_id: str, rate: int, seconds: float) -> int:
-    """Append at `rate`, never waiting for an answer to send the next; return how many were acknowledged."""
-    count = int(rate * seconds)
-    began = time.monotonic()
-    async with asyncio.TaskGroup() as tasks:
-        sending = []
-        for index in range(count):
-            await asyncio.sleep(max(0.0, began + index / rate - time.monotonic()))
-            sending.append(tasks.create_task(_append(client, run_id, index)))
-    return sum(task.result() for task in sending)
-
-
-async def _append(client: httpx.AsyncClient, run_id: str, index: int) -> bool:
-    data = {"content": "x" * 60, "number": index, "sent_ns": time.monotonic_ns()}
-    body = json.dumps({"events": [{"type": "message.delta", "data": data}]})
-    headers = {"content-type": "application/json"}
-    try:
-        answer = await client.post(f"/v1/runs/{run_id}/events", content=body, headers=headers)
-    except httpx.TransportError:
-        # A target that stalls is a result too.
-        return False
-    return answer.is_success
+async def _expect(came: bool) -> None:
+    if not came:
+        raise Lost("not every event came within a minute")

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
-SOURCE = Path(__file__).with_name("reader.c")
+from loadtest.build import build
 
 
 class Report(msgspec.Struct, frozen=True):
     """What the readers saw: `faults` are events that did not come once and in order; ages in ms, of sampled readers.
 
-    `least` is the last seq of the reader that is furthest behind.
+    `least` is the number of frames of the reader that got fewest.
     """
 
     frames: int
@@ -26,33 +23,42 @@ class Report(msgspec.Struct, frozen=True):
     closed: int
     least: int
     p50: float
+    p90: float
     p99: float
+    most: float
 
 
 class Readers:
-    """Many SSE connections to one path, all in one other process.
+    """Many connections, all in one other process.
 
     Args:
         address: Host (an IPv4 address) and port.
+        requests: What the connections ask for, in turn; see `loadtest.targets.Target`.
+        marker: What comes before an event's number.
+        at_once: How many connections may be opened and not answered.
         sample_every: Of every so many connections one takes the age of each event, by its member `sent_ns`.
     """
 
     def __init__(
-        self, address: tuple[str, int], path: str, headers: dict[str, str], count: int, *, sample_every: int = 20
+        self,
+        address: tuple[str, int],
+        requests: Sequence[str],
+        marker: str,
+        count: int,
+        *,
+        at_once: int = 64,
+        sample_every: int = 20,
     ) -> None:
         host, port = address
-        self._folder = tempfile.TemporaryDirectory(prefix="readers-")
-        self._arguments = [host, str(port), str(count), str(sample_every)]
-        lines = [f"GET {path} HTTP/1.1", f"Host: {host}:{port}", "Accept: text/event-stream"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        self._request = ("\r\n".join(lines) + "\r\n\r\n").encode() + b"\0"
+        self._arguments = [host, str(port), str(count), str(sample_every), marker, str(at_once)]
+        self._requests = "".join(requests).encode() + b"\0"
 
     async def __aenter__(self) -> Self:
-        program = _build(Path(self._folder.name))
         self._process = await asyncio.create_subprocess_exec(
-            program, *self._arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            build("reader.c"), *self._arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
-        self._tell(self._request)
+        self.pid = self._process.pid
+        self._tell(self._requests)
         return self
 
     async def __aexit__(
@@ -61,29 +67,35 @@ class Readers:
         if self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
-        self._folder.cleanup()
 
-    async def wait_open(self, timeout_s: float) -> None:
-        """Wait until every connection has been answered."""
-        await self._hear(b"open", timeout_s)
+    async def wait_open(self, timeout_s: float) -> float:
+        """Wait until every connection has been answered; return how long that took from the first one on."""
+        return float((await self._hear(b"open", timeout_s)).split()[1])
 
-    async def wait_seq(self, seq: int, timeout_s: float) -> bool:
-        """Wait until every reader has seen event `seq`; False when that takes too long."""
-        self._tell(b"until %d\n" % seq)
-        try:
-            await self._hear(b"reached", timeout_s)
-        except TimeoutError:
-            return False
-        return True
+    async def wait_frames(self, count: int, timeout_s: float) -> bool:
+        """Wait until so many frames have come in all; False when that takes too long."""
+        self._tell(b"frames %d\n" % count)
+        return await self._heard(b"framed", timeout_s)
+
+    async def stop(self, count: int) -> None:
+        """Have the last connections read nothing more."""
+        self._tell(b"stop %d\n" % count)
 
     async def report(self) -> Report:
         """End the readers and return what they saw."""
         self._tell(b"report\n")
-        return msgspec.json.decode(await self._hear(b"{", 30), type=Report)
+        return msgspec.json.decode(await self._hear(b"{", 60), type=Report)
 
     def _tell(self, text: bytes) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(text)
+
+    async def _heard(self, beginning: bytes, timeout_s: float) -> bool:
+        try:
+            await self._hear(beginning, timeout_s)
+        except TimeoutError:
+            return False
+        return True
 
     async def _hear(self, beginning: bytes, timeout_s: float) -> bytes:
         assert self._process.stdout is not None
@@ -92,12 +104,3 @@ class Readers:
                 if not line:
                     raise SystemExit("the readers ended early")
         return line
-
-
-def _build(folder: Path) -> Path:
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        raise SystemExit("a C compiler is needed: readers in Python would be the bottleneck themselves")
-    program = folder / "reader"
-    subprocess.run([compiler, "-O2", "-o", program, SOURCE], check=True)
-    return program

@@ -32,3 +32,10 @@ async def gateway(store: RunningStore, anyio_backend: object) -> AsyncIterator[R
     """A gateway in this process, served by uvicorn on a free port, with a key of a tenant of its own."""
     async with run_gateway(store.url) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+async def api(store: RunningStore, anyio_backend: object) -> AsyncIterator[RunningGateway]:
+    """A gateway for all tests of a module, its only tenant: most of them ask no more than a run of their own."""
+    async with run_gateway(store.url) as running:
+        yield running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gateway.client import Client, Event
 from gateway.settings import render_table
 from tests.support.processes import GatewayProcess, serving
 
@@ -81,6 +83,28 @@ async def test_the_client_reads_what_it_wrote(served: GatewayProcess, capsys: py
     exec("async def main():\n" + textwrap.indent(code, "    "), names)
     await asyncio.wait_for(names["main"](), 30)
     assert "run.completed" in capsys.readouterr().out
+
+
+async def test_the_agent_executes_queued_runs(served: GatewayProcess) -> None:
+    """The agent's file and the worker's command: a run is searched for, asked about and completed."""
+    folder = served.data_dir.parent
+    (folder / "agents.py").write_text(blocks("python")[1])
+    (folder / "notes.md").write_text("On tides.")
+    command = blocks("sh")[3].replace(".venv/bin/", f"{Path(sys.executable).parent}/").split()
+    environ = {**os.environ, "GATEWAY_URL": served.url, "GATEWAY_KEY": served.key}
+    worker = await asyncio.create_subprocess_exec(*command, cwd=folder, env=environ, stderr=asyncio.subprocess.PIPE)
+    try:
+        async with Client(served.url, key=served.key) as client:
+            run = await client.runs.create("researcher", mode="queued", input={"topic": "tides"})
+            await client.runs.wait(run.id, until="waiting", timeout_s=30)
+            await client.runs.input(run.id, True)
+            assert (await client.runs.wait(run.id, timeout_s=30)).output == {"published": True}
+            calls = [item async for item in client.runs.log(run.id, types=["tool.result"]) if isinstance(item, Event)]
+            assert calls[0].data["output"] == ["notes.md"]
+    finally:
+        worker.terminate()
+        _, told = await asyncio.wait_for(worker.communicate(), 60)
+    assert worker.returncode == 0, told.decode()
 
 
 def test_every_page_and_file_that_the_readme_names_exists() -> None:

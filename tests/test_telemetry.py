@@ -73,13 +73,14 @@ def test_a_traceback_is_logged(form: telemetry.LogForm, root_logger: logging.Log
 def test_secrets_never_reach_the_log(form: telemetry.LogForm, root_logger: logging.Logger) -> None:
     """Tickets and keys are blotted out, whoever logs them, and the line stays whole."""
     stream = set_up(form)
-    line = 'GET "/v1/ws?ticket=abc.def-G&after=3" \\"ticket=xyz\\" Bearer gwk_Se-cr_et'
+    line = 'GET "/v1/ws?ticket=abc.def-G&after=3" "/files/x?signature=b64.m-ac" \\"ticket=xyz\\" '
+    line += "Bearer gwk_Se-cr_et whsec_c2Vj+/c=="
     logging.getLogger("uvicorn.error").info("%s", line, extra={"url": "/?ticket=hidden"})
     text = stream.getvalue()
-    for secret in ("abc", "def-G", "xyz", "Se-cr_et", "hidden"):
+    for secret in ("abc", "def-G", "xyz", "b64", "m-ac", "Se-cr_et", "hidden", "c2Vj"):
         assert secret not in text
     assert "after=3" in text
-    assert form == "text" or "Bearer gwk_…" in json.loads(text)["message"]
+    assert form == "text" or "Bearer gwk_… whsec_…" in json.loads(text)["message"]
 
 
 def test_a_level_silences_what_is_below_it(root_logger: logging.Logger) -> None:

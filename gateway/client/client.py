@@ -12,12 +12,14 @@ import msgspec
 
 from gateway.client.backoff import Backoff
 from gateway.client.environment import find_key, find_url
+from gateway.client.files import Files
 from gateway.client.inbox import Requests, Tickets
 from gateway.client.models import FeedItem
 from gateway.client.position import FeedPosition
 from gateway.client.reader import read_stream
 from gateway.client.runs import PATIENCE_S, Runs
 from gateway.client.transport import Transport
+from gateway.client.work import Agents, Work
 
 REPEAT_S = 30.0
 SILENCE_S = 45.0
@@ -50,8 +52,12 @@ class Client:
         repeat_s: float | None = REPEAT_S,
         silence_s: float = SILENCE_S,
     ) -> None:
-        self._transport = Transport(base_url, key, backoff=backoff or Backoff(), repeat_s=repeat_s, silence_s=silence_s)
+        self.backoff = backoff or Backoff()
+        self._transport = Transport(base_url, key, backoff=self.backoff, repeat_s=repeat_s, silence_s=silence_s)
         self.runs = Runs(self._transport)
+        self.agents = Agents(self._transport)
+        self.work = Work(self._transport)
+        self.files = Files(self._transport)
         self.requests = Requests(self._transport)
         self.tickets = Tickets(self._transport)
 

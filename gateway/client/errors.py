@@ -4,6 +4,7 @@ ClientError
 ├── ConnectionLost       the gateway could not be reached for as long as was allowed
 ├── ProtocolError        what answers there does not speak the gateway's protocol
 ├── EventTooLarge        an event is over the limit; it was not sent
+├── SourceChanged        a file ended before its size while it was sent
 └── ApiError             the gateway refused
     ├── BadRequest 400 · Unauthenticated 401 · Forbidden 403 · NotFound 404
     ├── Conflict 409
@@ -31,6 +32,10 @@ class ProtocolError(ClientError):
 
 class EventTooLarge(ClientError):
     """An event's JSON is over the limit in bytes; it was not queued."""
+
+
+class SourceChanged(ClientError):
+    """A file became shorter while it was being sent; the gateway keeps nothing of it."""
 
 
 class ApiError(ClientError):

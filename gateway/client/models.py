@@ -27,6 +27,31 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     title: str | None = None
 
 
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How a failed attempt is tried again: how often in all, and after how many seconds."""
+
+    max_attempts: int = 1
+    backoff: str = "exponential"
+    initial_delay_s: float = 1.0
+    max_delay_s: float = 300.0
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds a run, and until when without a sign of life."""
+
+    expires_at: str
+    claimed_at: str | None = None
+    worker: str | None = None
+
+
+class Dependency(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that has to end first; `condition` is completed, failed or finished."""
+
+    run_id: str
+    condition: str = "completed"
+    agent_id: str | None = None
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One run's record. `head_seq` is its newest event; `error` has code, message and perhaps details.
 
@@ -68,7 +93,27 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     replay_of: str | None = None
     lineage_depth: int = 0
     batch_id: str | None = None
+    file_ids: list[str] = []
     extensions: dict[str, Any] = {}
+    agent_version: int = 0
+    queue: str = "default"
+    priority: int = 0
+    concurrency_key: str | None = None
+    retry: RetryPolicy | None = None
+    dead_letter: bool = False
+    failed_attempts: int = 0
+    next_retry_at: str | None = None
+    queue_expiry_s: float | None = None
+    lease_s: float | None = None
+    lease: Holder | None = None
+    heartbeat_at: str | None = None
+    checkpoint_seq: int | None = None
+    depends_on: list[Dependency] = []
+    preset: str | None = None
+    trace_id: str | None = None
+    idempotency_key: str | None = None
+    debug_mode: bool = False
+    execution_trace: dict[str, int | None] = {}
 
     @property
     def ended(self) -> bool:
@@ -146,12 +191,112 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
     request_ids: list[str] = []
 
 
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker proves that it holds a run with; it ends `lease_s` seconds after the last sign of life."""
+
+    token: str
+    attempt: int
+    expires_at: str
+    lease_s: float = 30.0
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that counted; `reason` is `deadline` where nobody answered and the default counts."""
+
+    request_id: str
+    content: Any
+    seq: int = 0
+    actor: Any = None
+    reason: str | None = None
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker saved to go on from; `numbers` is how far it had counted what it wrote."""
+
+    seq: int
+    created_at: str
+    source: str
+    state: Any
+    numbers: dict[str, int] = {}
+
+
+class Preset(msgspec.Struct, frozen=True, kw_only=True):
+    """A named configuration of the agent that the run is to be executed with."""
+
+    name: str
+    config: Any = None
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that is now the claimer's.
+
+    `continues`: the attempt was let go at a question, and `answers` are those that it was given since it began.
+    `checkpoint` is where it goes on from, None to begin at the beginning.
+    """
+
+    run: Run
+    lease: Lease
+    continues: bool = False
+    answers: list[Answer] = []
+    checkpoint: Checkpoint | None = None
+    preset: Preset | None = None
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True):
+    """The reply to a heartbeat."""
+
+    status: str
+    attempt: int
+    pending: list[Pending] = []
+
+
+class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent as it is registered. Durations in seconds."""
+
+    id: str
+    version: int
+    runtime: str = "workflow"
+    queue: str = "default"
+    retry: RetryPolicy = RetryPolicy()
+    dead_letter: bool = False
+    run_timeout_s: float | None = None
+    queue_expiry_s: float | None = None
+    lease_s: float | None = None
+    max_concurrent: int | None = None
+    presets: dict[str, Any] = {}
+    title: str | None = None
+    metadata: dict[str, Any] = {}
+    created_at: str | None = None
+    updated_at: str | None = None
+
+
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """The answer counted: `seq` is its event in the run's log."""
 
     request_id: str
     seq: int
     ok: bool = True
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file that the gateway keeps; `run_id` is of the run that made it, `expires_at` of one that was uploaded.
+
+    `url` opens it without a key until `url_expires_at`: `client.files.get` brings a fresh one.
+    `seq` is the event that announced it, where it was just uploaded to a run.
+    """
+
+    file_id: str
+    name: str
+    size_bytes: int
+    content_type: str
+    sha256: str | None = None
+    run_id: str | None = None
+    created_at: str | None = None
+    created_by: Any = None
+    expires_at: str | None = None
+    url: str | None = None
+    url_expires_at: str | None = None
+    seq: int | None = None
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,10 +10,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from gateway.client.models import Answered, Appended, Event, Gap, Pending, Reset, Run, StreamItem
+from gateway.client.files import Source, send_file
+from gateway.client.models import Answered, Appended, Event, File, Gap, Pending, Reset, Run, StreamItem
 from gateway.client.position import Position
 from gateway.client.reader import read_stream
 from gateway.client.transport import Transport
+from gateway.client.work import RetryFields
 from gateway.client.writer import Writer, open_writer
 
 PATIENCE_S = 300.0
@@ -22,7 +24,11 @@ WAIT_STEP_S = 20.0
 
 
 class RunFields(TypedDict, total=False):
-    """What a new run may be given; times are RFC 3339 text, durations seconds."""
+    """What a new run may be given; times are RFC 3339 text, durations seconds.
+
+    From `queue` on they are for runs that workers claim (`mode="queued"`), and say otherwise than the agent does;
+    `depends_on` lists `{"run_id", "condition"}`.
+    """
 
     mode: str
     thread_id: str | None
@@ -38,7 +44,17 @@ class RunFields(TypedDict, total=False):
     delay_s: float
     timeout_s: float
     heartbeat_s: float
+    file_ids: Sequence[str]
     extensions: Mapping[str, Any]
+    queue: str
+    priority: int
+    concurrency_key: str
+    retry: RetryFields
+    dead_letter: bool
+    queue_expiry_s: float
+    lease_s: float
+    depends_on: Sequence[Mapping[str, str]]
+    preset: str
 
 
 class RunFilters(TypedDict, total=False):
@@ -183,15 +199,49 @@ class Runs:
         events: Sequence[Mapping[str, Any]],
         *,
         expected_seq: int | None = None,
+        lease: str | None = None,
+        attempt: int | None = None,
         idempotency_key: str | None = None,
     ) -> Appended:
         """Append events `{"type", "data", "step_id"?}` in one piece; an empty list is a heartbeat.
 
-        `expected_seq` makes it conditional: the log's head must still be there.
+        Args:
+            expected_seq: the log's head must still be there.
+            lease: the token of the claim, where the run was claimed.
+            attempt: the run must still be in this one.
         """
-        body = {"events": list(events), **_given({"expected_seq": expected_seq})}
+        body = {"events": list(events), **_given({"expected_seq": expected_seq, "attempt": attempt})}
         return await self._transport.call(
-            "POST", _path(run_id, "events"), Appended, body=body, idempotency_key=idempotency_key
+            "POST", _path(run_id, "events"), Appended, body=body, idempotency_key=idempotency_key, lease=lease
+        )
+
+    async def upload(
+        self,
+        run_id: str,
+        source: Source,
+        *,
+        name: str | None = None,
+        content_type: str | None = None,
+        lease: str | None = None,
+        attempt: int | None = None,
+        step_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> File:
+        """Send a file that the run made, and announce it in its log; otherwise as `client.files.upload`.
+
+        Args:
+            lease: of the claim, where the run has one.
+            attempt: refused once this attempt is over.
+        """
+        return await send_file(
+            self._transport,
+            _path(run_id, "files"),
+            source,
+            name=name,
+            content_type=content_type,
+            params=_given({"attempt": attempt, "step_id": step_id}),
+            headers=_given({"Lease": lease}),
+            idempotency_key=idempotency_key,
         )
 
     def writer(
@@ -203,6 +253,8 @@ class Runs:
         repeat_s: float | None = PATIENCE_S,
         queue_events: int = 10_000,
         queue_bytes: int = 8 * 1024 * 1024,
+        lease: str | None = None,
+        attempt: int | None = None,
     ) -> AbstractAsyncContextManager[Writer]:
         """Open a writer that batches by itself: `async with client.runs.writer(run_id) as writer:`.
 
@@ -211,6 +263,8 @@ class Runs:
             heartbeat_s: after so many idle seconds an empty append says that the writer lives.
             repeat_s: how long one batch is repeated while the gateway is away; None for ever.
             queue_events, queue_bytes: beyond these `append` waits.
+            lease: the token of the claim, where the run was claimed.
+            attempt: the one to write for; else that of the first append.
         """
         writer = Writer(
             self._transport,
@@ -220,6 +274,8 @@ class Runs:
             repeat_s=repeat_s,
             queue_events=queue_events,
             queue_bytes=queue_bytes,
+            lease=lease,
+            attempt=attempt,
         )
         return open_writer(writer)
 
@@ -243,9 +299,22 @@ class Runs:
         """Create a new run with the inputs of any ended one, and return it."""
         return await self._act(run_id, "replay", why)
 
-    async def restart(self, run_id: str, **why: Unpack[Why]) -> Run:
-        """Begin the next attempt of this same run."""
-        return await self._act(run_id, "restart", why)
+    async def restart(
+        self, run_id: str, *, from_checkpoint: bool | int = False, preset: str | None = None, **why: Unpack[Why]
+    ) -> Run:
+        """Begin the next attempt of this same run.
+
+        Args:
+            from_checkpoint: True to go on from the last one, or the seq of one; else it begins at the beginning.
+            preset: what it is executed with from now on.
+        """
+        return await self._act(run_id, "restart", {**why, **_renewal(from_checkpoint, preset)})
+
+    async def dlq_replay(
+        self, run_id: str, *, from_checkpoint: bool | int = False, preset: str | None = None, **why: Unpack[Why]
+    ) -> Run:
+        """Queue a run from the dead letters again, as its first attempt."""
+        return await self._act(run_id, "dlq-replay", {**why, **_renewal(from_checkpoint, preset)})
 
     async def reschedule(self, run_id: str, scheduled_at: str, *, triggered_by: str | None = None) -> Run:
         """Move the start of a run that has not begun; `scheduled_at` is RFC 3339 text."""
@@ -274,6 +343,10 @@ class Runs:
 
     async def _act(self, run_id: str, verb: str, body: Mapping[str, Any]) -> Run:
         return await self._transport.call("POST", _path(run_id, verb), Run, body=_given(body))
+
+
+def _renewal(from_checkpoint: bool | int, preset: str | None) -> dict[str, Any]:
+    return {"preset": preset} | ({"from_checkpoint": from_checkpoint} if from_checkpoint is not False else {})
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:

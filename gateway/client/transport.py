@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -20,8 +20,13 @@ from gateway.client.problems import read_refusal
 
 Answer = TypeVar("Answer")
 
+Body = bytes | Callable[[], AsyncIterator[bytes]] | None
+"""What is sent: bytes, or what gives them anew, piece by piece, each time they are sent."""
+
 CONNECT_S = 10.0
 CALL_READ_S = 30.0
+STORED_READ_S = 300.0
+"""Until a large file that was sent is on the gateway's disk, or in its bucket."""
 MAX_CONNECTIONS = 1_000
 
 
@@ -59,6 +64,7 @@ class Transport:
         body: object = msgspec.UNSET,
         params: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
+        lease: str | None = None,
     ) -> Answer:
         """Make a call and return its decoded answer.
 
@@ -71,6 +77,7 @@ class Transport:
             ProtocolError: the answer is not of the expected shape.
         """
         headers = {"Idempotency-Key": idempotency_key or uuid4().hex} if method == "POST" else {}
+        headers |= lease_header(lease)
         content = None if body is msgspec.UNSET else msgspec.json.encode(body)
         response = await self.send(method, path, content=content, params=params, headers=headers)
         try:
@@ -83,7 +90,7 @@ class Transport:
         method: str,
         path: str,
         *,
-        content: bytes | None = None,
+        content: Body = None,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         repeat_s: float | msgspec.UnsetType | None = msgspec.UNSET,
@@ -110,13 +117,21 @@ class Transport:
         self,
         method: str,
         path: str,
-        content: bytes | None,
+        content: Body,
         params: Mapping[str, Any] | None,
         headers: Mapping[str, str] | None,
     ) -> httpx.Response:
-        all_headers = {**(headers or {}), **({"Content-Type": "application/json"} if content else {})}
+        all_headers = {**({"Content-Type": "application/json"} if content else {}), **(headers or {})}
+        read_s = STORED_READ_S if callable(content) else CALL_READ_S
         try:
-            response = await self._http.request(method, path, content=content, params=params, headers=all_headers)
+            response = await self._http.request(
+                method,
+                path,
+                content=content() if callable(content) else content,
+                params=params,
+                headers=all_headers,
+                timeout=httpx.Timeout(CALL_READ_S, connect=CONNECT_S, read=read_s),
+            )
         except httpx.TransportError as error:
             raise ConnectionLost(f"cannot reach {self._http.base_url}: {describe(error)}") from error
         if response.status_code >= 400:
@@ -151,6 +166,29 @@ class Transport:
                         yield Frame(sse.event, sse.id, sse.data, sse.retry)
         except httpx.TransportError as error:
             raise ConnectionLost(f"the stream from {self._http.base_url} broke: {describe(error)}") from error
+
+    @asynccontextmanager
+    async def content(self, path: str, *, headers: Mapping[str, str]) -> AsyncGenerator[httpx.Response, None]:
+        """Open a response to be read piece by piece.
+
+        Raises:
+            ApiError: the gateway refused.
+            ConnectionLost: the connection could not be made, or broke while it was read.
+        """
+        try:
+            # As it is stored: what names its length must not be sent another way.
+            async with self._http.stream("GET", path, headers={"Accept-Encoding": "identity", **headers}) as response:
+                if response.status_code >= 400:
+                    await response.aread()
+                    raise read_refusal(response)
+                yield response
+        except httpx.TransportError as error:
+            raise ConnectionLost(f"the answer of {self._http.base_url} broke: {describe(error)}") from error
+
+
+def lease_header(lease: str | None) -> dict[str, str]:
+    """Return the header by which a worker proves that it holds the run."""
+    return {} if lease is None else {"Lease": lease}
 
 
 async def _is_over(response: httpx.Response) -> bool:

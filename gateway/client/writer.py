@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.client.errors import EventTooLarge, ProtocolError
 from gateway.client.models import Appended, Pending
-from gateway.client.transport import Transport
+from gateway.client.transport import Transport, lease_header
 
 BATCH_EVENTS = 1_000
 BATCH_BYTES = 1024 * 1024 - 1024
@@ -41,6 +41,8 @@ class Writer:
         repeat_s: float | None,
         queue_events: int,
         queue_bytes: int,
+        lease: str | None = None,
+        attempt: int | None = None,
     ) -> None:
         self.name = f"w-{uuid4().hex}"
         self.last: Appended | None = None
@@ -50,6 +52,8 @@ class Writer:
         self._on_pending = on_pending
         self._heartbeat_s = heartbeat_s
         self._repeat_s = repeat_s
+        self._headers = lease_header(lease)
+        self._attempt = attempt
         self._limits = (queue_events, queue_bytes)
         self._queue: deque[bytes] = deque()
         self._queue_bytes = 0
@@ -88,6 +92,19 @@ class Writer:
             await self._changed.wait_for(lambda: self.failure is not None or self._stored >= target)
             if self._stored < target:
                 self._raise_failure()
+
+    async def failed(self) -> Exception:
+        """Wait until an append has failed for good, and return why."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.failure is not None)
+        assert self.failure is not None
+        return self.failure
+
+    def abandon(self) -> None:
+        """Drop what is queued; what is under way may still be stored."""
+        self._queue.clear()
+        self._queue_bytes = 0
+        self._taken = self._stored
 
     def _raise_failure(self) -> None:
         if self.failure is not None:
@@ -131,10 +148,13 @@ class Writer:
         if batch:
             self._writer_seq += 1
             body += b',"writer":"%s","writer_seq":%d' % (self.name.encode(), self._writer_seq)
-            # The attempt that took the first batch; a later one must not get this one's events.
-            if self.last is not None and self.last.attempt is not None:
-                body += b',"attempt":%d' % self.last.attempt
-        response = await self._transport.send("POST", self._path, content=body + b"}", repeat_s=self._repeat_s)
+            # Else the attempt that took the first batch; a later one must not get this one's events.
+            attempt = self._attempt or (self.last.attempt if self.last is not None else None)
+            if attempt is not None:
+                body += b',"attempt":%d' % attempt
+        response = await self._transport.send(
+            "POST", self._path, content=body + b"}", headers=self._headers, repeat_s=self._repeat_s
+        )
         try:
             return msgspec.json.decode(response.content, type=Appended)
         except msgspec.MsgspecError as error:

@@ -11,7 +11,6 @@ from typing import Final, TypeVar
 import anyio
 import click
 
-from gateway.app import Keys, open_access
 from gateway.domain.access import (
     DEFAULT_TENANT,
     RUNS_INPUT,
@@ -22,6 +21,7 @@ from gateway.domain.access import (
     Principal,
 )
 from gateway.errors import NotFound
+from gateway.keyring import Keys, open_access
 from gateway.settings import Settings, load, variable
 from gateway.store.embedded import borrow_store
 

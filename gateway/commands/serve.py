@@ -16,13 +16,13 @@ import anyio
 import click
 
 from gateway import telemetry
-from gateway.app import open_access
 from gateway.commands import listen
 from gateway.commands.dev_key import choose_key
 from gateway.commands.server import Stopping, serve_app, set_up_logging, stop_on_signals
 from gateway.commands.supervisor import Program, keep_running
 from gateway.commands.welcome import welcome
 from gateway.errors import StoreUnavailable
+from gateway.keyring import open_access
 from gateway.settings import Settings, load, variable
 from gateway.store.embedded import EmbeddedStore
 
@@ -38,7 +38,7 @@ METRICS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
 @click.option("--port", help="Port to listen on; 0 takes a free one.  [env: GATEWAY_PORT; default: 8000]")
 @click.option(
     "--data-dir",
-    help="Where the embedded store keeps everything.  [env: GATEWAY_DATA_DIR; default: .gateway]",
+    help="Where the embedded store and files are kept.  [env: GATEWAY_DATA_DIR; default: .gateway]",
 )
 @click.option("--workers", help="Processes that serve the port.  [env: GATEWAY_WORKERS; default: 1]")
 @click.option("--demo", is_flag=True, help="Run the demo agent beside the gateway.")

@@ -1,60 +1,120 @@
-"""One of the processes that serve a gateway's socket; `gateway serve --workers` starts it."""
+"""`gateway worker`: a process that executes the runs of agents written in Python."""
 
 from __future__ import annotations
 
+import importlib
 import logging
-import os
-import socket
-from contextlib import suppress
-from typing import Final
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-import anyio
 import click
 
-from gateway.commands.server import Stopping, serve_app, set_up_logging, stop_on_signals
-from gateway.settings import Settings, load
-
-logger = logging.getLogger(__name__)
-
-# What an orphan may take to tell its readers; its store is gone, so nothing else is left to do.
-ORPHAN_S: Final = 1.0
+from gateway.client import ClientError
+from gateway.client.worker import Agent, Worker
+from gateway.client.worker.worker import MOST_RUNS
+from gateway.commands.runs.connection import EXIT_REFUSED, Connection, connection_options, explain
+from gateway.telemetry import set_up_logging
 
 
-@click.command(hidden=True)
-@click.option("--socket-fd", type=int, required=True, help="The listening socket.")
-@click.option("--lifeline-fd", type=int, required=True, help="A pipe that closes when the parent ends.")
-def command(socket_fd: int, lifeline_fd: int) -> None:
-    """Serve a socket that the parent listens on, until it says so or is gone."""
-    settings = load(os.environ)
-    set_up_logging(settings)
-    anyio.run(run, settings, socket.socket(fileno=socket_fd), lifeline_fd, backend_options={"use_uvloop": True})
+@click.command("worker")
+@click.argument("specs", metavar="MODULE:AGENT…", nargs=-1, required=True)
+@click.option(
+    "--concurrency",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1, MOST_RUNS),
+    help="How many runs are executed at once.",
+)
+@click.option(
+    "--queue", "queues", multiple=True, help="Where to claim; may be repeated.  [default: the agents' queues]"
+)
+@click.option("--name", help="Who this is, for people.  [default: the machine and the process id]")
+@click.option(
+    "--drain-s",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Seconds that running handlers have when it is stopped; then their runs are given back.",
+)
+@click.option(
+    "--log-level",
+    default="info",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    help="What is told on stderr.",
+)
+@connection_options
+def command(
+    connection: Connection,
+    specs: tuple[str, ...],
+    concurrency: int,
+    queues: tuple[str, ...],
+    name: str | None,
+    drain_s: float,
+    log_level: str,
+) -> None:
+    """Execute queued runs with these agents, until SIGTERM or Ctrl-C.
 
+    Modules are found from the current directory, too: `gateway worker shop.agents:refunds`.
 
-async def run(settings: Settings, sock: socket.socket, lifeline_fd: int) -> None:
-    """Serve until a signal, or until the other end of the lifeline is closed."""
-    assert settings.redis_url is not None
-    stopping = Stopping()
-    async with anyio.create_task_group() as group:
-        group.start_soon(stop_on_signals, stopping)
-        group.start_soon(_watch, lifeline_fd, sock, stopping)
-        await serve_app(
-            settings,
-            sock,
-            settings.redis_url,
-            dev_key=settings.dev_key,
-            stopping=stopping,
-            announce=lambda: logger.info("process %d serves", os.getpid()),
+    \b
+    Exit codes:
+      0  stopped in order
+      2  the command line makes no sense
+      3  the gateway refused this worker
+    """
+    set_up_logging("text", log_level.upper())
+    for chatty in ("httpx", "httpcore"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    agents = load_agents(specs)
+    client = connection.open()
+    try:
+        worker = Worker(
+            client, agents, concurrency=concurrency, queues=list(queues) or None, name=name, drain_s=drain_s
         )
-        group.cancel_scope.cancel()
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="MODULE:AGENT") from error
+    try:
+        worker.main()
+    except ClientError as error:
+        click.echo(f"gateway worker: {explain(error)}", err=True)
+        raise click.exceptions.Exit(EXIT_REFUSED) from error
 
 
-async def _watch(lifeline_fd: int, sock: socket.socket, stopping: Stopping) -> None:
-    # Nobody ever writes: it is readable only when it is closed.
-    await anyio.wait_readable(lifeline_fd)
-    logger.error("the parent is gone; ending")
-    # For all who inherited it at once: the next gateway may want the port before the last of them has ended.
-    with suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
-    stopping.abandon()
-    await anyio.sleep(ORPHAN_S)
-    os._exit(1)
+def load_agents(specs: Sequence[str]) -> list[Agent]:
+    """Return the agents that `module:agent` texts name, each once, from the current directory or what is installed.
+
+    Raises:
+        click.BadParameter: a text names none; a module that fails as it is imported fails as itself.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    return [_load(spec) for spec in dict.fromkeys(specs)]
+
+
+def _load(spec: str) -> Agent:
+    module_name, colon, name = spec.partition(":")
+    if not colon or not module_name or not name:
+        raise _refuse(f"{spec!r} is not of the form module:agent")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            # The module is there; something that it imports is not.
+            raise
+        raise _refuse(f"there is no module {error.name!r} in {Path.cwd()} or installed") from error
+    try:
+        agent = getattr(module, name)
+    except AttributeError:
+        known = sorted(key for key, value in vars(module).items() if isinstance(value, Agent))
+        told = f"its agents are {', '.join(known)}" if known else "it has no agent"
+        raise _refuse(f"{module_name} has no {name!r}; {told}") from None
+    if not isinstance(agent, Agent):
+        raise _refuse(f"{spec} is a {type(agent).__name__}, not an Agent")
+    return agent
+
+
+def _refuse(problem: str) -> click.BadParameter:
+    return click.BadParameter(problem, param_hint="MODULE:AGENT")

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from gateway.domain.hooks import Hook
 from gateway.domain.retry import Policy
 from gateway.domain.run import RunSpec
 from gateway.errors import InvalidBody
@@ -31,6 +32,7 @@ class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True):
     presets: dict[str, Any] = {}
     title: str | None = None
     metadata: dict[str, Any] = {}
+    webhooks: tuple[Hook, ...] = ()
 
 
 class Agent(msgspec.Struct, frozen=True):

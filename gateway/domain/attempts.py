@@ -9,7 +9,7 @@ from gateway.domain.lifecycle import QUEUED, STARTABLE, Action, Status
 from gateway.domain.retry import delay_ms, unstarted_delay_ms
 from gateway.domain.run import SYSTEM, Actor, Run, RunSpec
 from gateway.domain.times import format_time
-from gateway.errors import Fenced
+from gateway.errors import Fenced, IllegalTransition
 
 FAILED, TIMED_OUT, LEASE_LOST = "failed", "timed_out", "lease_lost"
 """Why an attempt ended without ending its run."""
@@ -36,6 +36,8 @@ def claim(run: Run, draft: Draft, *, token: str, worker: str | None, took_ms: in
         took_ms: How long the claim itself has taken so far.
     """
     draft.require(Action.CLAIM)
+    if not run.spec.is_queued:
+        raise IllegalTransition("A direct run is nobody's to claim.", current_status=str(draft.status), permitted=[])
     draft.lease = token
     draft.add(
         "run.dequeued",

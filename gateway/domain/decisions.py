@@ -35,6 +35,9 @@ def created_data(spec: RunSpec) -> dict[str, Any]:
     scheduled_ms = data.pop("scheduled_ms", None)
     if scheduled_ms is not None:
         data["scheduled_at"] = format_time(scheduled_ms)
+    tick_ms = data.pop("tick_ms", None)
+    if tick_ms is not None:
+        data["tick_at"] = format_time(tick_ms)
     data.setdefault("input", None)
     return {"agent_id": data.pop("agent_id"), "mode": data.pop("mode"), "input": data.pop("input"), **data}
 
@@ -108,7 +111,7 @@ def restart(
             "reason": reason,
             "attempt": 1 if from_dead else draft.state.attempt + 1,
             "from_dead_letter": True if from_dead else None,
-            "supersedes_from": attempts.abandoned_from(run, draft),
+            "supersedes_from": min(draft.state.supersedes_from or run.head_seq, run.marks.get("origin", 1)),
             "checkpoint_seq": checkpoint_seq,
             "preset": preset,
             "expires_at": attempts.expires_at(run.spec, draft.at_ms),

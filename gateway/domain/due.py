@@ -140,9 +140,10 @@ def next_look_ms(run: Run, *, log_retention_ms: int, record_retention_ms: int) -
 
 
 def run_ends_ms(run: Run) -> int | None:
-    """Return when the present attempt has taken too long, in Unix ms; no time passes for a paused run."""
+    """Return when the present attempt has taken too long, in Unix ms; none passes while it stands."""
     state = run.state
-    if run.spec.timeout_ms is None or state.attempt_started_ms is None or state.status is Status.PAUSED:
+    stands = not state.held or state.status is Status.PAUSED
+    if run.spec.timeout_ms is None or state.attempt_started_ms is None or stands:
         return None
     return state.attempt_started_ms + run.spec.timeout_ms + state.paused_for_ms
 

@@ -42,13 +42,16 @@ def evolve(state: RunState | None, kind: str, data: dict[str, Any], at_ms: int) 
 def _marks(kind: str, data: dict[str, Any]) -> tuple[str, ...]:
     match kind:
         case "run.restarted":
-            return ("origin", "attempt")
+            # What a checkpoint keeps still belongs to where the run began.
+            return ("restart", "attempt") if data.get("checkpoint_seq") else ("origin", "restart", "attempt")
         case "run.attempt_failed":
             return ("attempt",) if data["next_attempt"] != data["attempt"] else ()
         case "run.released":
             return ("attempt",) if data.get("abandons") else ()
         case "checkpoint.created":
             return ("checkpoint",)
+        case "output.set":
+            return ("output",)
         case "run.input_received":
             return ("input", f"answered:{data['request_id']}")
         case "run.input_closed":
@@ -57,6 +60,8 @@ def _marks(kind: str, data: dict[str, Any]) -> tuple[str, ...]:
             return ("cancel",)
         case "run.paused":
             return ("pause",)
+        case "run.resumed":
+            return ("resume",)
     return ()
 
 
@@ -147,6 +152,7 @@ def _started(state: RunState, _data: dict[str, Any], at_ms: int) -> RunState:
         held=True,
         unstarted=0,
         continues=False,
+        paused_for_ms=0,
         error=None,
         expires_ms=None,
         started_ms=at_ms if state.started_ms is None else state.started_ms,

@@ -28,13 +28,16 @@ class Bounds(msgspec.Struct, frozen=True):
     """What a fold may keep.
 
     `value_bytes` bounds a value by its JSON. When `fresh_bytes` of log were folded, the oldest entries go until the
-    rest is no more than that; of those that still run, or are being written, so many stay nevertheless.
+    rest is no more than that; of those that still run, or are being written, so many stay nevertheless. So do the
+    newest `results` outputs and files: they are what a run is for. Values of such old outputs have `result_bytes`.
     """
 
     value_bytes: int = 16 * 1024
     fresh_bytes: int = 4 * 1024 * 1024
     running: int = 64
     messages: int = 8
+    results: int = 1_000
+    result_bytes: int = 256
 
 
 BOUNDS: Final = Bounds()
@@ -58,6 +61,12 @@ def elide(value: Any, seq: int, most_bytes: int) -> Any:
     return value if size <= most_bytes else {"elided_bytes": size, "seq": seq}
 
 
+def elided_bytes(value: Any) -> int | None:
+    """Return how large the value was that stands elided here, None where it is whole."""
+    size = value["elided_bytes"] if _is_elided(value) else None
+    return size if isinstance(size, int) else None
+
+
 def elide_data(event: Event, most_bytes: int) -> Event:
     """Return the event with its large values elided."""
     if event.type.startswith("custom.") or not isinstance(event.data, dict):
@@ -78,7 +87,7 @@ def elide_fields(data: msgspec.Struct, event: Event) -> msgspec.Struct:
 def shrink(state: Folded, bounds: Bounds) -> None:
     """Drop the oldest entries, so that the others take no more than `bounds.fresh_bytes`; `kept_from_seq` says which.
 
-    The last checkpoint, open questions and some of what still runs or is being written stay.
+    The last checkpoint, open questions, results and some of what still runs or is being written stay.
     """
     pinned = {id(entry): entry for entry in _pin(state, bounds)}
     left = bounds.fresh_bytes - sum(_size(part) for part in (state.output, state.error, state.logs, state.custom))
@@ -95,8 +104,20 @@ def shrink(state: Folded, bounds: Bounds) -> None:
         cut = state.kept_from_seq
     state.settled_bytes, state.fresh_bytes = bounds.fresh_bytes - left, 0
     if cut > state.kept_from_seq:
+        results = _keep_results(state, cut, bounds)
+        state.settled_bytes += sum(map(_size, results))
         state.kept_from_seq = cut
-        _drop(state, cut, pinned)
+        _drop(state, cut, pinned | {id(entry): entry for entry in results})
+
+
+def _keep_results(state: Folded, cut: int, bounds: Bounds) -> list[Output | File]:
+    """Return the outputs and files older than seq `cut` that stay; values of outputs are made small."""
+    outputs = [entry for entry in state.outputs.values() if entry.seq < cut][-bounds.results :]
+    files = [entry for entry in state.files if entry.seq < cut][-bounds.results :]
+    for entry in outputs:
+        entry.value = elide(entry.value, entry.seq, bounds.result_bytes)
+        entry.schema = elide(entry.schema, entry.seq, bounds.result_bytes)
+    return [*outputs, *files]
 
 
 def _is_elided(value: Any) -> bool:

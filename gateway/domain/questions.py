@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from gateway.domain.decisions import answered
 from gateway.domain.draft import Draft
-from gateway.domain.events import NewEvent, format_time, parse_time
+from gateway.domain.events import MAX_DEPTH, NewEvent, format_time, parse_time
 from gateway.domain.lifecycle import Action, Status
 from gateway.domain.run import Actor, Question, Run
 from gateway.domain.schema_check import TooManySteps, find_misfit
@@ -102,8 +104,11 @@ def close(draft: Draft, event: NewEvent) -> None:
     draft.push(NewEvent(event.type, {**event.data, "reason": reason}, event.step_id, event.parent_id))
 
 
-def answer(run: Run, draft: Draft, request_id: str | None, content: Any, actor: Actor) -> str:
+def answer(run: Run, draft: Draft, request_id: str | None, content: Any, actor: Actor, *, as_text: bool = False) -> str:
     """Answer an open question and return its id; the first valid answer wins.
+
+    Args:
+        as_text: `content` is text of somebody who can send nothing else; see `read_text`.
 
     Raises:
         AlreadyAnswered: somebody was first; with the winner's seq.
@@ -115,9 +120,32 @@ def answer(run: Run, draft: Draft, request_id: str | None, content: Any, actor: 
     if draft.status is not Status.WAITING:
         draft.require(Action.ANSWER)
     question = _pick(draft.state.open, request_id)
-    check_answer(question.schema, content)
+    if as_text:
+        content = read_text(question.schema, content)
+    else:
+        check_answer(question.schema, content)
     draft.push(answered(question.request_id, content, actor))
     return question.request_id
+
+
+def read_text(schema: Any, text: str) -> Any:
+    """Return what an answer means that can only be text: itself, or the JSON it spells where only that fits.
+
+    Raises:
+        InvalidBody: neither fits.
+    """
+    try:
+        check_answer(schema, text)
+    except InvalidBody:
+        if text.count("[") + text.count("{") > MAX_DEPTH:
+            raise
+        try:
+            content = msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeEncodeError):
+            content = text
+        check_answer(schema, content)
+        return content
+    return text
 
 
 def _refuse_closed(run: Run, request_id: str) -> None:

@@ -53,10 +53,13 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     root_run_id: str | None = None
     lineage_depth: int = 0
     batch_id: str | None = None
+    schedule_id: str | None = None
+    tick_ms: int | None = None
     scheduled_ms: int | None = None
     start_timeout_ms: int | None = 600_000
     timeout_ms: int | None = None
     heartbeat_ms: int | None = None
+    file_ids: tuple[str, ...] = ()
     extensions: dict[str, Any] = {}
     agent_version: int = 0
     queue: str = "default"
@@ -153,9 +156,13 @@ class Totals(msgspec.Struct, frozen=True):
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A run as the store holds it.
 
-    `rev` counts state changes, not events. `marks` name the seq of events that later decisions need:
-    `origin`, `attempt`, `checkpoint`, `input`, `cancel`, `pause`, `answered:<request_id>`, `closed:<request_id>`.
+    `rev` counts state changes, not events. `marks` name the seq of events that later decisions and readers need:
+    `origin` (where the run last began at the beginning), `restart`, `attempt`, `checkpoint`, `input`, `cancel`,
+    `pause`, `resume`, `answered:<request_id>`,
+    `closed:<request_id>`, and `output`, the last named output that was set.
     `output_ms` is when the present attempt first said something, 0 when it did not.
+    `hooked` are the patterns of events that its webhooks want, joined by commas; empty without any.
+    `model` is the one that the last `usage.recorded` names.
     """
 
     spec: RunSpec
@@ -168,8 +175,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     beat_ms: int = 0
     output_ms: int = 0
     log_expired: bool = False
+    hooked: str = ""
     marks: dict[str, int] = {}
     totals: Totals = Totals()
+    model: str | None = None
 
     @property
     def id(self) -> str:
@@ -185,4 +194,4 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     def checkpoint_seq(self) -> int | None:
         """The seq of the checkpoint that the next attempt goes on from, None to begin at the beginning."""
         latest = self.marks.get("checkpoint", 0)
-        return latest if latest > self.marks.get("origin", 0) else self.state.checkpoint_seq
+        return latest if latest > self.marks.get("restart", 0) else self.state.checkpoint_seq

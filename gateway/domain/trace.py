@@ -28,14 +28,17 @@ def trace(run: Run) -> ExecutionTrace:
     """Return the run's execution trace."""
     state, created_ms = run.state, run.spec.created_us // 1000
     claimed_ms, started_ms = state.claimed_ms, state.attempt_started_ms
+    if claimed_ms is not None and claimed_ms < (state.queued_ms or 0):
+        # It waits again: that claim was another attempt's.
+        claimed_ms = started_ms = None
     if claimed_ms is not None and started_ms is not None and started_ms < claimed_ms:
         # That start was the attempt's before it was handed over.
         started_ms = None
     output_ms = run.output_ms if started_ms is not None and run.output_ms >= started_ms else None
-    last_ms = None if started_ms is None else state.ended_ms or run.updated_ms
+    last_ms = None if started_ms is None else state.ended_ms or max(run.beat_ms, started_ms)
     return ExecutionTrace(
         queue_wait_ms=_between(state.queued_ms, claimed_ms),
-        dequeue_ms=state.claim_took_ms,
+        dequeue_ms=None if claimed_ms is None else state.claim_took_ms,
         connect_ms=_between(claimed_ms, started_ms),
         ttfb_ms=_between(started_ms, output_ms),
         transfer_ms=_between(started_ms, last_ms),

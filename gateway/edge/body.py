@@ -33,7 +33,7 @@ async def read_body(request: Request, *, limit_bytes: int, within_s: float = BOD
         BadRequest: it did not arrive within `within_s`, or is compressed.
         ClientDisconnect: the client left first; nobody waits for an answer.
     """
-    _check_headers(request, limit_bytes)
+    check_headers(request, limit_bytes)
     chunks: list[bytes] = []
     received_bytes = 0
     try:
@@ -125,7 +125,7 @@ async def read_lines(
         BadRequest: nothing came for `idle_s`, or the body is compressed.
         ClientDisconnect: the client left within the body.
     """
-    _check_headers(request, None)
+    check_headers(request, None)
     chunks = request.stream()
     rest = bytearray()
     while (chunk := await _next_chunk(chunks, idle_s)) is not None:
@@ -166,7 +166,12 @@ def _gather_lines(lines: list[bytes], line_bytes: int, batch_lines: int) -> Iter
         yield batch
 
 
-def _check_headers(request: Request, limit_bytes: int | None) -> None:
+def check_headers(request: Request, limit_bytes: int | None) -> None:
+    """Refuse a body that is compressed, or that announces more than `limit_bytes`.
+
+    Raises:
+        BadRequest, TooLarge: it is.
+    """
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise BadRequest(f"Bodies are read uncompressed, not as {encoding[:DETAIL_CHARS]!r}.")

@@ -1,4 +1,4 @@
-"""Frames of SSE, as the ASGI messages that carry them."""
+"""Frames of SSE, as the messages that carry them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
-from sse_starlette import ServerSentEvent
 
 Message = dict[str, Any]
 
@@ -18,8 +17,19 @@ END: Final[Message] = {"type": "http.response.body", "body": b"", "more_body": F
 
 
 def sse_body(chunk: bytes) -> Message:
-    """Return the message that carries one piece of an SSE response."""
-    return {"type": "http.response.body", "body": chunk, "more_body": True}
+    """Return the message that carries one piece of an SSE response: its bytes as HTTP/1.1 chunks them.
+
+    They are the same for every reader, and framed once; `body_of` gives the piece to a server that frames by itself.
+    """
+    return {"type": "gateway.wire", "wire": b"%x\r\n%b\r\n" % (len(chunk), chunk)}
+
+
+def body_of(message: Message) -> Message:
+    """Return a message of this module as ASGI has it."""
+    if message["type"] != "gateway.wire":
+        return message
+    wire: bytes = message["wire"]
+    return {"type": "http.response.body", "body": wire[wire.index(b"\r\n") + 2 : -2], "more_body": True}
 
 
 def sse_events(events: Iterable[tuple[bytes, bytes]]) -> list[Message]:
@@ -30,8 +40,12 @@ def sse_events(events: Iterable[tuple[bytes, bytes]]) -> list[Message]:
 
 def sse_control(name: str, facts: object, *, event_id: str | None = None, retry_ms: int | None = None) -> Message:
     """Return a named frame; its data is JSON."""
-    frame = ServerSentEvent(_encode(facts).decode(), event=name, id=event_id, retry=retry_ms, sep="\n")
-    return sse_body(frame.encode())
+    lines = [b"event: %b\ndata: %b\n" % (name.encode(), _encode(facts))]
+    if event_id is not None:
+        lines.insert(0, b"id: %b\n" % event_id.encode())
+    if retry_ms is not None:
+        lines.append(b"retry: %d\n" % retry_ms)
+    return sse_body(b"%b\n" % b"".join(lines))
 
 
 def sse_retry(retry_ms: int) -> Message:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
-from uuid import uuid4
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Match, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from gateway import errors, telemetry
@@ -35,12 +35,29 @@ STATUS_BY_CLASS: Final[Mapping[type[Exception], int]] = {
     errors.MethodNotAllowed: 405,
     errors.Conflict: 409,
     errors.LogExpired: 410,
+    errors.RangeUnsatisfiable: 416,
     errors.StoreUnavailable: 503,
     errors.Draining: 503,
 }
 _STARTS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
+Tell = Callable[[Mapping[str, Any]], tuple[int, object]]
+"""How a dialect words a problem document: the status of the answer, and its JSON body."""
+
 log = logging.getLogger("gateway.requests")
+
+
+class Speech(msgspec.Struct, frozen=True):
+    """How refusals are told below a mount, and which routes it has."""
+
+    tell: Tell
+    routes: Sequence[BaseRoute]
+
+
+def speech_of(scope: Scope) -> Speech | None:
+    """Return how refusals of this request are told, None for problem documents."""
+    speech: Speech | None = scope.get("state", {}).get("speech")
+    return speech
 
 
 def find_status(error: Exception) -> int:
@@ -72,27 +89,35 @@ def problem_bytes(error: Exception, request_id: str) -> bytes:
     return _encode(describe_problem(error, request_id))
 
 
-def _encode(problem: dict[str, Any]) -> bytes:
+def _encode(body: object) -> bytes:
     try:
-        return msgspec.json.encode(problem)
+        return msgspec.json.encode(body)
     except (UnicodeEncodeError, OverflowError, TypeError):
         # A fact may quote what the caller sent: a lone surrogate, or an integer of a thousand digits.
-        return json.dumps(problem, ensure_ascii=False, default=str).encode("utf-8", "replace")
+        body = msgspec.to_builtins(body, enc_hook=str)
+        return json.dumps(body, ensure_ascii=False, default=str).encode("utf-8", "replace")
 
 
-def problem_response(error: Exception, request_id: str) -> Response:
+def problem_response(error: Exception, request_id: str, speech: Speech | None = None) -> Response:
     """Return the HTTP answer to a request that failed with `error`."""
     headers = {}
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="gateway"'
     if isinstance(error, errors.StoreUnavailable | errors.Draining):
         headers["Retry-After"] = str(error.facts.get("retry_after_s", 1))
-    return respond(describe_problem(error, request_id), headers)
+    if isinstance(error, errors.RangeUnsatisfiable):
+        headers["Content-Range"] = f"bytes */{error.facts['size_bytes']}"
+    return respond(describe_problem(error, request_id), headers, speech)
 
 
-def respond(problem: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-    """Return a problem document as the HTTP answer that it names."""
-    return Response(_encode(problem), problem["status"], headers, media_type=MEDIA_TYPE)
+def respond(
+    problem: dict[str, Any], headers: Mapping[str, str] | None = None, speech: Speech | None = None
+) -> Response:
+    """Return a problem document as the HTTP answer that it names, or as a dialect tells it."""
+    if speech is None:
+        return Response(_encode(problem), problem["status"], headers, media_type=MEDIA_TYPE)
+    status, body = speech.tell(problem)
+    return Response(_encode(body), status, headers, media_type="application/json")
 
 
 def request_id_of(scope: Scope) -> str:
@@ -110,33 +135,39 @@ def exception_handlers() -> dict[Any, ExceptionHandler]:
 
 
 async def _answer_refusal(request: Request, error: Exception) -> Response:
-    return problem_response(error, request_id_of(request.scope))
+    return _refuse(request, error)
 
 
 async def _answer_undecodable(request: Request, error: Exception) -> Response:
-    return problem_response(explain_undecodable(error), request_id_of(request.scope))
+    return _refuse(request, explain_undecodable(error))
+
+
+def _refuse(request: Request, error: Exception) -> Response:
+    return problem_response(error, request_id_of(request.scope), speech_of(request.scope))
 
 
 async def _answer_starlette(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     request_id, path = request_id_of(request.scope), request.url.path
+    speech = speech_of(request.scope)
     if error.status_code == 404:
-        return problem_response(errors.NotFound("There is nothing at this path.", path=path), request_id)
+        return _refuse(request, errors.NotFound("There is nothing at this path.", path=path))
     if error.status_code == 405:
         detail = f"{request.method} is not a method of this path."
         problem = describe_problem(errors.MethodNotAllowed(detail, path=path), request_id)
         # Starlette names the methods of the first of the routes that share a path.
-        return respond(problem, {"Allow": ", ".join(sorted(_find_methods(request)))})
+        routes = request.app.routes if speech is None else speech.routes
+        return respond(problem, {"Allow": ", ".join(sorted(_find_methods(request, routes)))}, speech)
     code = HTTPStatus(error.status_code).name.lower()
     problem = describe_status(error.status_code, code, error.detail, request_id)
-    return respond(problem, error.headers)
+    return respond(problem, error.headers, speech)
 
 
-def _find_methods(request: Request) -> set[str]:
-    found = [route for route in request.app.routes if isinstance(route, Route)]
-    return {
-        name for route in found if route.matches(request.scope)[0] is not Match.NONE for name in route.methods or ()
-    }
+def _find_methods(request: Request, routes: Sequence[BaseRoute]) -> set[str]:
+    """Return the methods of the first path that matches: later ones would take it for something else."""
+    found = [route for route in routes if isinstance(route, Route)]
+    path = next((route.path for route in found if route.matches(request.scope)[0] is not Match.NONE), None)
+    return {name for route in found if route.path == path for name in route.methods or ()}
 
 
 class IdentifiedRequests:
@@ -179,7 +210,7 @@ def _choose_id(scope: Scope) -> str:
 
 def new_request_id() -> str:
     """Return an id for a request whose sender gave it none."""
-    return uuid4().hex
+    return os.urandom(16).hex()
 
 
 class _Answer:
@@ -215,7 +246,8 @@ class _Answer:
     async def fail(self, receive: Receive, send: Send) -> None:
         """Say `internal` where that can still be said, else cut: a broken answer must not look whole."""
         if not self.started:
-            await problem_response(Exception(), self.request_id)(self.scope, receive, self.watch(send))
+            response = problem_response(Exception(), self.request_id, speech_of(self.scope))
+            await response(self.scope, receive, self.watch(send))
         elif self.scope["type"] == "websocket":
             with contextlib.suppress(RuntimeError, OSError):  # already closed, by either side
                 await send({"type": "websocket.close", "code": 1011, "reason": self.request_id})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -15,12 +16,15 @@ from gateway.errors import BadRequest, GatewayError
 
 Query = Mapping[str, Sequence[str]]
 
+T = TypeVar("T")
+
 PARAMETERS: Final = 200
 VALUE_CHARS: Final = 4_096
 TOLD_CHARS: Final = 100
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}")
-_NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+_NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,20})?")
+_DATE: Final = re.compile(r"[0-9]{4}-")
 _FLAGS: Final[Mapping[str, bool]] = {"true": True, "1": True, "false": False, "0": False}
 # An unescaped plus of an offset arrives as a space.
 _LOST_PLUS: Final = re.compile(r" (?=[0-9]{2}:[0-9]{2}$)")
@@ -52,6 +56,72 @@ def refuse_unknown(query: Query, known: Collection[str]) -> None:
         if name not in known:
             allowed = sorted(known)
             raise BadRequest(f"There is no parameter {name[:TOLD_CHARS]!r} here.", allowed=allowed)
+
+
+def decode_query(query: Query, kind: type[T]) -> T:
+    """Return the parameters as a struct: its fields name them, its types say what each may be.
+
+    A field of a list type takes a parameter that is repeated, or whose values are joined by commas. A struct that
+    forbids unknown fields refuses parameters that it does not name; another one ignores them.
+
+    Raises:
+        BadRequest: `facts["parameter"]` names the parameter that is wrong.
+    """
+    shaped: Any = kind
+    shape = _shape(shaped)
+    if shape.forbid_unknown_fields:
+        refuse_unknown(query, [field.encode_name for field in shape.fields])
+    values = {field.encode_name: _read_field(query, field) for field in shape.fields if field.encode_name in query}
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), values) from None
+
+
+def _read_field(query: Query, field: msgspec.inspect.Field) -> str | list[str]:
+    name, kinds = field.encode_name, _kinds(field.type)
+    if kinds & {msgspec.inspect.ListType, msgspec.inspect.VarTupleType}:
+        return read_many(query, name)
+    value = read_text(query, name) or ""
+    # What the conversion would take for a number or for nothing, and no other reader of the query would.
+    if msgspec.inspect.IntType in kinds and not _INTEGER.fullmatch(value):
+        raise _refuse(name, value, "an integer")
+    if msgspec.inspect.FloatType in kinds and not _NUMBER.fullmatch(value):
+        raise _refuse(name, value, "a number")
+    if msgspec.inspect.StrType not in kinds and value.lower() == "null":
+        raise _refuse(name, value, "a value")
+    if msgspec.inspect.DateTimeType not in kinds:
+        return value
+    if not _DATE.match(value):
+        raise _refuse(name, value, "an RFC 3339 time such as 2026-11-22T08:00:00Z")
+    return _LOST_PLUS.sub("+", value)
+
+
+def _kinds(kind: msgspec.inspect.Type) -> set[type[msgspec.inspect.Type]]:
+    """Return what a parameter may be, whatever else is said of it."""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return _kinds(kind.type)
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return set().union(*map(_kinds, kind.types))
+    return {type(kind)}
+
+
+def _explain(message: str, values: Mapping[str, Any]) -> BadRequest:
+    problem, _, where = message.partition(" - at `$.")
+    name = re.split(r"[.\[`]", where)[0]
+    if not name:
+        missing = problem.removeprefix("Object missing required field ").strip("`")
+        return BadRequest(f"The parameter {missing} is required.", parameter=missing)
+    told = ",".join(values[name]) if isinstance(values[name], list) else values[name]
+    problem = problem.partition(", got ")[0].removeprefix("Expected ").replace("`", "").replace(" | null", "")
+    return _refuse(name, told, problem)
+
+
+@cache
+def _shape(kind: Any) -> msgspec.inspect.StructType:
+    shape = msgspec.inspect.type_info(kind)
+    assert isinstance(shape, msgspec.inspect.StructType), "a query is decoded into a struct"
+    return shape
 
 
 def read_text(query: Query, name: str, *, max_chars: int = VALUE_CHARS) -> str | None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 from typing import Any, Final
 
 from starlette.types import Receive, Scope
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from gateway.edge.problems import MEDIA_TYPE, new_request_id, problem_bytes
+from gateway.edge.stream_connection import FLUSH_S, StreamConnection
 from gateway.errors import BadRequest
 
 SILENT_S: Final = 60
 PROBE_S: Final = 15
 PROBES: Final = 4
-FLUSH_S: Final = 5.0
 PIPELINED_REQUESTS: Final = 8
 _LINUX_OPTIONS: Final = {
     "TCP_KEEPIDLE": SILENT_S,
@@ -30,6 +33,7 @@ class HttpProtocol(HttpToolsProtocol):
     `scope["extensions"]["gateway.drop"]` closes the connection once what was written has left;
     `["gateway.abort"]` closes it at once. Either way the client sees an answer that is cut, not one that
     ends, and the application receives `http.disconnect`.
+    `["gateway.take_over"](scope)` leaves an answer that has begun to a `StreamConnection`: see `take_over`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -44,7 +48,11 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         scope: Any = self.scope
-        scope["extensions"] = {"gateway.drop": self.drop, "gateway.abort": self.transport.abort}
+        scope["extensions"] = {
+            "gateway.drop": self.drop,
+            "gateway.abort": self.transport.abort,
+            "gateway.take_over": self.take_over,
+        }
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
@@ -71,6 +79,30 @@ class HttpProtocol(HttpToolsProtocol):
             self._disconnect()
             self.transport.close()
 
+    def take_over(self, scope: Scope) -> StreamConnection | None:
+        """Leave the rest of an answer to whoever calls; the application must then return, and send nothing more.
+
+        None, and nothing has changed, where the connection is not the answer's alone: another request waits behind
+        it or is being read, or the peer has left. The answer must be chunked, and its head must have been sent.
+        """
+        cycle = self.cycle
+        alone = cycle is not None and cycle.scope is scope and self.scope is scope and not self.pipeline
+        if not alone or cycle.more_body or cycle.disconnected or not cycle.chunked_encoding:
+            return None
+        if self.transport.is_closing():
+            return None
+        self.connections.discard(self)
+        go_back = partial(_serve_next, self.config, self.server_state, self.app_state)
+        stream = StreamConnection(self.transport, self.connections, go_back if cycle.keep_alive else None)
+        if self.flow.write_paused:
+            stream.pause_writing()
+        # To uvicorn a peer that left: it then expects no end of the answer.
+        cycle.disconnected = True
+        # What only a request needs would live on in circles.
+        cycle.scope = self.parser = self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
+        self.unfinished = []
+        return stream
+
     def _disconnect(self) -> None:
         # uvicorn tells only the newest request: a stream with another request pipelined behind it would
         # never learn that its client has gone.
@@ -85,6 +117,18 @@ class HttpProtocol(HttpToolsProtocol):
         if not any(cycle.response_started and not cycle.response_complete for cycle in self.unfinished):
             self.transport.write(_refuse_bytes(msg))
         self.drop()
+
+
+def _serve_next(
+    config: Config, server_state: ServerState, app_state: dict[str, Any], transport: asyncio.Transport, early: bytes
+) -> None:
+    """Serve the next request of a connection whose stream is complete, from what came of it meanwhile."""
+    fresh = HttpProtocol(config, server_state, app_state)
+    transport.set_protocol(fresh)
+    fresh.connection_made(transport)
+    fresh.on_response_complete()
+    if early:
+        fresh.data_received(early)
 
 
 def _refuse_bytes(detail: str) -> bytes:

@@ -1,18 +1,22 @@
 """The SSE response: headers at once, then whatever pushes through the connection, until either side ends it.
 
-sse-starlette's response runs three tasks a connection; here the connection's one task waits for the disconnect, and
-whoever has events steps `send` itself. Headers and media type are sse-starlette's.
+sse-starlette's response runs three tasks a connection. Here the gateway's own server leaves the connection to whoever
+has events, and the request is over; with any other server its one task waits for the disconnect, and whoever has
+events steps `send`. Headers and media type are sse-starlette's.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 
 from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.edge.frames import Message, body_of
 from gateway.edge.server import drop
 
 HEADERS = {
@@ -21,11 +25,31 @@ HEADERS = {
     "X-Accel-Buffering": "no",
 }
 
-Connect = Callable[[Callable[[dict[str, Any]], Awaitable[None]], Callable[[], None]], Callable[[], None]]
-"""Takes the connection's `send` and its `hang_up`, starts pushing, and returns what to call when it is gone."""
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
 
 
-class EventStream(EventSourceResponse):
+_RAW_HEADERS: Final = tuple(EventSourceResponse(_nothing(), headers=HEADERS, ping=0).raw_headers)
+
+
+class Line(NamedTuple):
+    """A connection to push through.
+
+    `write` takes a message's `wire` at once, or returns False; None where the server has no such way.
+    """
+
+    send: Callable[[Message], Awaitable[None]]
+    write: Callable[[bytes], bool] | None
+    hang_up: Callable[[], None]
+
+
+Connect = Callable[[Line], Callable[[], None]]
+"""Takes a connection, starts pushing, and returns what to call when it is gone."""
+
+
+class EventStream(Response):
     """An SSE response that is pushed to.
 
     Args:
@@ -33,22 +57,48 @@ class EventStream(EventSourceResponse):
     """
 
     def __init__(self, connect: Connect) -> None:
-        super().__init__(_nothing(), headers=HEADERS, ping=0)
+        # Made once: what a response computes of its headers is most of what opening a stream would cost here.
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self.raw_headers = list(_RAW_HEADERS)
         self._connect = connect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and return when the connection is gone or the response complete."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         if scope["method"] == "HEAD":
-            self._connect(_discard, _nobody)()
+            self._connect(Line(_discard, None, _nobody))()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        leave = self._connect(scope["extensions"].get("gateway.send", send), scope["extensions"]["gateway.drop"])
-        try:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        finally:
-            leave()
+        extensions = scope.get("extensions", {})
+        take_over = extensions.get("gateway.take_over", _keep)
+        stream = take_over(scope)
+        if stream is not None:
+            stream.watch(self._connect(Line(stream.send, stream.write, stream.drop)))
+        else:
+            await self._stay(extensions.get("gateway.drop"), receive, extensions.get("gateway.send", send))
+
+    async def _stay(self, hang_up: Callable[[], None] | None, receive: Receive, send: Send) -> None:
+        """Have this task wait for the connection's end; without a way to hang up, returning early is one."""
+        # A server that finds an answer incomplete cuts it.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None) as patience:
+                leave = self._connect(Line(_through(send), None, hang_up or (lambda: patience.reschedule(0.0))))
+                try:
+                    while (await receive())["type"] != "http.disconnect":
+                        pass
+                finally:
+                    leave()
+
+
+def _through(send: Send) -> Callable[[Message], Awaitable[None]]:
+    """Return an ASGI `send` that takes what `frames` makes."""
+    return lambda message: send(body_of(message))
+
+
+def _keep(_scope: Scope) -> Any:
+    """Leave the connection to a server that does not give it away."""
 
 
 async def _discard(_message: dict[str, Any]) -> None:
@@ -65,8 +115,3 @@ class Dropped(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """End the connection."""
         await drop(scope, receive)
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""

@@ -74,21 +74,23 @@ def event_frames(head: bytes, events: Iterable[tuple[bytes, bytes]]) -> list[Mes
         head: The first members of each frame, without its brace.
     """
     message = _written([b'{%b,"cursor":"%b","event":%b}' % (head, cursor, event) for cursor, event in events])
-    return [message] if message["bytes"] else []
+    return [message] if message["wire"] else []
 
 
 def _written(payloads: Iterable[bytes]) -> Message:
     frames = [Frame(Opcode.TEXT, payload).serialize(mask=False) for payload in payloads]
-    return {"type": "gateway.frames", "bytes": b"".join(frames)}
+    return {"type": "gateway.wire", "wire": b"".join(frames)}
 
 
 class Connection:
-    """One WebSocket; `send` may be stepped outside of a task, `close` reaches a peer that takes nothing."""
+    """One WebSocket: `send` may be stepped outside of a task, `write` takes frames or says that it does not now,
+    `close` reaches a peer that takes nothing."""
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
         self.scope = websocket.scope
         self.send = websocket.scope["extensions"]["gateway.send"]
+        self.write = websocket.scope["extensions"]["gateway.write"]
         self.close = websocket.scope["extensions"]["gateway.close"]
         self.request_id = request_id_of(websocket.scope)
 

@@ -39,7 +39,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's `ws=`: its own protocol, with the gateway's close codes, and bounds for what a peer may cost.
 
     `scope["extensions"]["gateway.close"](code, reason)` closes the connection even while it takes nothing.
-    `send` also takes `{"type": "gateway.frames", "bytes": …}`: frames as they go over the wire, written at once.
+    `send` also takes `{"type": "gateway.wire", "wire": …}`: frames as they go over the wire, written at once;
+    `["gateway.write"](wire)` writes them too, or returns False with nothing written while the peer takes no more.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -52,17 +53,28 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         extensions: Any = self.scope["extensions"]
         extensions["gateway.close"] = self.close_with
+        extensions["gateway.write"] = self.write
         await super().run_asgi()
 
     async def send(self, message: Any) -> None:
-        if message["type"] != "gateway.frames":
+        if message["type"] != "gateway.wire":
             await super().send(message)
             return
         if not self.writable.is_set():
             await self.writable.wait()
-        if self.disconnected or self.close_sent or self.conn.state is not State.OPEN:
+        if self._is_over():
             raise ClientDisconnected
-        self.transport.write(message["bytes"])
+        self.transport.write(message["wire"])
+
+    def write(self, wire: bytes) -> bool:
+        """Write whole frames; False, with nothing written, while the transport takes no more."""
+        if not self.writable.is_set() or self._is_over():
+            return False
+        self.transport.write(wire)
+        return True
+
+    def _is_over(self) -> bool:
+        return self.disconnected or self.close_sent or self.conn.state is not State.OPEN
 
     def close_with(self, code: int, reason: str = "", flush_s: float = FLUSH_S) -> None:
         """Close the connection after what was written, or by force if the peer has not taken that in `flush_s`."""

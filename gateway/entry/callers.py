@@ -25,10 +25,11 @@ class Callers:
         self._clock = clock
         self._secret = None if secret is None else secret.encode()
 
-    async def authenticate(self, connection: HTTPConnection, scope: str, *, tickets: bool = False) -> Caller:
+    async def authenticate(self, connection: HTTPConnection, scope: str | None, *, tickets: bool = False) -> Caller:
         """Return who asks, if they hold `scope`.
 
         Args:
+            scope: None where it takes the body to tell.
             tickets: Whether `?ticket=` is honoured.
 
         Raises:
@@ -37,7 +38,8 @@ class Callers:
         query = parse_query(connection.scope["query_string"])
         credential = require_credential(connection.scope["headers"], query, tickets=tickets)
         grant = await self.grant(credential)
-        require(grant, scope)
+        if scope is not None:
+            require(grant, scope)
         key = connection.headers.get("idempotency-key")
         return Caller(grant, idempotency_key=check_idempotency_key(key))
 
@@ -45,7 +47,7 @@ class Callers:
         """Return what a credential allows."""
         if credential.kind == "key":
             return await self._access.authenticate(credential.secret)
-        ticket = verify_ticket(credential.secret, await self._signing_secret(), now_ms=self._clock.now_ms())
+        ticket = verify_ticket(credential.secret, await self.signing_secret(), now_ms=self._clock.now_ms())
         grant = _grant(ticket)
         await self._access.admit(grant, now_ms=self._clock.now_ms())
         return grant
@@ -64,9 +66,10 @@ class Callers:
             runs=None if grant.runs is None else tuple(sorted(grant.runs)),
             thread_id=grant.thread_id,
         )
-        return sign_ticket(ticket, await self._signing_secret())
+        return sign_ticket(ticket, await self.signing_secret())
 
-    async def _signing_secret(self) -> bytes:
+    async def signing_secret(self) -> bytes:
+        """Return the secret that signs tickets and URLs of files."""
         if self._secret is None:
             self._secret = await self._access.signing_secret()
         return self._secret

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from starlette.responses import Response
 
 from gateway.domain.access import Grant
 from gateway.edge import frames
-from gateway.edge.sse import Dropped, EventStream
+from gateway.edge.sse import Dropped, EventStream, Line
 from gateway.errors import Draining, StoreUnavailable
 from gateway.hub.hub import Hub
 from gateway.hub.outlet import Message, Outlet
@@ -20,6 +20,9 @@ from gateway.hub.reader import Encoder, Reader
 from gateway.service.streams import Opening
 
 RETRY_STORE_S = 0.1
+
+PING = (frames.sse_body(frames.PING),)
+FINISH = (frames.END,)
 
 T = TypeVar("T")
 
@@ -81,6 +84,7 @@ class SseDoor:
         farewell: Callable[[str, Outlet], Sequence[Message]],
         *,
         finite: bool = True,
+        linger_s: float | None = None,
         follow: Callable[[Outlet], Callable[[], None]] | None = None,
         on_leave: Callable[[Reader], None] | None = None,
     ) -> Response:
@@ -89,6 +93,7 @@ class SseDoor:
         Args:
             farewell: What is said before the connection is hung up: a reason, and where the readers stand.
             finite: End the response when every lane has ended.
+            linger_s: The least pause between two writes of events; None for the gateway's own.
             follow: Called with the outlet to add more readers later; returns what to call at the end.
             on_leave: Told of each reader that has ended; a stream that has this outlives them.
         """
@@ -96,27 +101,33 @@ class SseDoor:
             self.release(lanes)
             return Response(status_code=204)
 
-        def connect(send: Any, hang_up: Callable[[], None]) -> Callable[[], None]:
+        channels = [lane.opening.channel for lane in lanes]
+
+        def connect(line: Line) -> Callable[[], None]:
             outlet: Outlet = self._hub.open_outlet(
-                send,
-                hang_up=hang_up,
+                line.send,
+                write=line.write,
+                hang_up=line.hang_up,
                 transport="sse",
-                ping=[frames.sse_body(frames.PING)],
-                finish=[frames.END] if finite else [],
+                ping=PING,
+                finish=FINISH if finite else (),
                 farewell=lambda reason: farewell(reason, outlet),
                 on_leave=on_leave,
                 grant=grant,
+                linger_s=linger_s,
             )
-            outlet.say([self.retry])
-            for lane in lanes:
-                outlet.add(open_reader(outlet, lane))
+            if not lanes:
+                outlet.say([self.retry])
+            # In one write with what the first one begins with.
+            outlet.add(*[open_reader(outlet, lane, () if i else (self.retry,)) for i, lane in enumerate(lanes)])
             unfollow = follow(outlet) if follow else None
 
             def leave() -> None:
                 if unfollow:
                     unfollow()
                 self._hub.close_outlet(outlet)
-                self.release(lanes)
+                for channel in channels:
+                    self._hub.release(channel)
 
             if self.draining:
                 outlet.dismiss("drain")
@@ -139,9 +150,10 @@ class SseDoor:
             self._hub.release(lane.opening.channel)
 
 
-def open_reader(outlet: Outlet, lane: Lane) -> Reader:
+def open_reader(outlet: Outlet, lane: Lane, before: Sequence[Message] = ()) -> Reader:
     """Return a reader that stands where its lane was opened, with everything to be said first."""
     opening = lane.opening
-    reader = Reader(opening.channel, outlet, lane.encoder, after=opening.start, preface=lane.preface)
+    preface = [*before, *lane.preface]
+    reader = Reader(opening.channel, outlet, lane.encoder, after=opening.start, preface=preface)
     reader.follow(opening.verdict, opening.head.seq)
     return reader

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,15 +17,13 @@ import msgspec
 from gateway import telemetry
 from gateway.domain.lifecycle import TERMINAL
 from gateway.hub.chunks import Chunk, Chunks
+from gateway.hub.cohort import Cohort
 from gateway.hub.reader import Encoder, Reader
 from gateway.hub.repair import Repair
 from gateway.hub.ring import Ring, newest_run
 from gateway.store.log import Entry, LogHead, LogName, LogReader, Notice, parse_notice
 
 logger = logging.getLogger(__name__)
-
-PUSH_SLICE = 256
-"""Readers served before the event loop gets a turn."""
 
 READ_ENTRIES = 1_000
 """Most entries that one read for a lagging reader asks for."""
@@ -46,7 +43,7 @@ class Channel:
     `agreed_s` is when a notification last proved, on the monotonic clock, that ring and log agree.
 
     Args:
-        mark_dirty: Has the hub call `flush` soon.
+        want: Has a cohort of readers pushed to soon.
         spawn: Runs a coroutine in the hub's task group.
         wait_store: Waits until the store may answer again, for a bounded time.
     """
@@ -57,13 +54,12 @@ class Channel:
         reader: LogReader,
         limits: ChannelLimits,
         *,
-        mark_dirty: Callable[[Channel], None],
+        want: Callable[[Cohort], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         wait_store: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self.name = name
         self.ring = Ring(entries=limits.ring_entries, payload_bytes=limits.ring_bytes)
-        self.readers: dict[Reader, None] = {}
         self.listeners: dict[Callable[[Sequence[Entry]], None], None] = {}
         self.status = ""
         self.gone = False
@@ -73,7 +69,8 @@ class Channel:
         self.repair = Repair(self, reader, limits, spawn=spawn, wait_store=wait_store)
         self._limits = limits
         self._log = reader
-        self._mark_dirty = mark_dirty
+        self._want = want
+        self._cohorts: dict[tuple[Hashable, str, float], Cohort] = {}
         self._heard_early = False
         self._chunks = Chunks(limits.ring_bytes)
         self._waiting: set[asyncio.Future[None]] = set()
@@ -82,6 +79,29 @@ class Channel:
     def ended(self) -> bool:
         """Whether the log is of a run that has ended, as of the ring's head."""
         return self.status in TERMINAL
+
+    @property
+    def readers(self) -> list[Reader]:
+        """Everybody who is pushed to."""
+        return [reader for cohort in self._cohorts.values() for reader in cohort.readers]
+
+    def attach(self, reader: Reader) -> None:
+        """Push to a reader."""
+        key = _place(reader)
+        cohort = self._cohorts.get(key)
+        if cohort is None:
+            cohort = self._cohorts[key] = Cohort(self, *key, self._want)
+        cohort.readers[reader] = None
+
+    def detach(self, reader: Reader) -> None:
+        """Push to a reader no more."""
+        key = _place(reader)
+        cohort = self._cohorts.get(key)
+        if cohort is not None:
+            cohort.readers.pop(reader, None)
+            if not cohort.readers:
+                cohort.rest()
+                del self._cohorts[key]
 
     async def prime(self) -> None:
         """Take the log's head and its newest entries; the subscription must be confirmed before.
@@ -160,7 +180,7 @@ class Channel:
         if valid_through:
             self.ring.cut_to(valid_through)
             self.status = "running"
-        for reader in list(self.readers):
+        for reader in self.readers:
             reader.roll_back(head, oldest, valid_through)
         self._move(())
 
@@ -168,7 +188,8 @@ class Channel:
         """Tell everybody that the ring has changed; no entries at all mean that some were skipped."""
         self._chunks.clear()
         self._wake()
-        self._mark_dirty(self)
+        for cohort in self._cohorts.values():
+            cohort.wake()
         for listener in list(self.listeners):
             listener(entries)
 
@@ -200,7 +221,7 @@ class Channel:
         """The log does not exist any more: every reader is sent away."""
         self.gone = True
         self._wake()
-        for reader in list(self.readers):
+        for reader in self.readers:
             reader.outlet.lose_log(reader)
         for listener in list(self.listeners):
             listener(())
@@ -216,18 +237,7 @@ class Channel:
             self._chunks.keep(encoder.key, after, chunk, entries)
         return chunk
 
-    async def flush(self) -> None:
-        """Push to every reader that is not busy, giving the loop a turn now and then."""
-        delivered: Counter[str] = Counter()
-        for index, reader in enumerate(list(self.readers)):
-            # One that left since the last turn of the loop gets nothing more.
-            if reader in self.readers and not reader.outlet.busy and not reader.outlet.closed:
-                try:
-                    delivered[reader.outlet.transport] += reader.push()
-                except Exception:
-                    logger.exception("a reader of %s failed", self.name.stream)
-                    reader.outlet.close(hang_up=True)
-            if index % PUSH_SLICE == PUSH_SLICE - 1:
-                await asyncio.sleep(0)
-        for transport, events in delivered.items():
-            telemetry.DELIVERIES.labels(transport).inc(events)
+
+def _place(reader: Reader) -> tuple[Hashable, str, float]:
+    """Return what tells the cohorts of a channel apart."""
+    return reader.encoder.key, reader.outlet.transport, reader.outlet.linger_s

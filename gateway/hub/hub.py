@@ -12,6 +12,7 @@ from typing import Any
 from gateway import telemetry
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.hub.channel import Channel, ChannelLimits
+from gateway.hub.cohort import PUSH_SLICE, Pushing
 from gateway.hub.outlet import Outlet, Send
 from gateway.hub.tail import Tail
 from gateway.store.log import LogName, LogReader
@@ -42,6 +43,7 @@ class Hub:
         keepalive_s: Silence after which a connection gets a sign of life.
         sweep_s: Silence after which a log is compared with its channel.
         idle_s: How long a channel is kept that nobody reads.
+        linger_s: The least time between two pushes to a connection that does not say another.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Hub:
         keepalive_s: float,
         sweep_s: float,
         idle_s: float = IDLE_CHANNEL_S,
+        linger_s: float = 0.0,
     ) -> None:
         self._tail = tail
         self._reader = reader
@@ -60,9 +63,9 @@ class Hub:
         self._keepalive_s = keepalive_s
         self._sweep_s = sweep_s
         self._idle_s = idle_s
+        self._linger_s = linger_s
         self._followed: dict[str, _Followed] = {}
-        self._dirty: dict[Channel, None] = {}
-        self._dirty_event = asyncio.Event()
+        self._pushing = Pushing()
         self._compare_event = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self.outlets: set[Outlet] = set()
@@ -77,7 +80,7 @@ class Hub:
     async def run(self) -> None:
         """Push, sweep and keep alive; for ever."""
         async with asyncio.TaskGroup() as self._tasks:
-            self.spawn(_for_ever(self._flush))
+            self.spawn(_for_ever(self._pushing.run))
             self.spawn(_for_ever(self._sweep))
             self.spawn(_for_ever(self._keep_alive))
 
@@ -136,7 +139,7 @@ class Hub:
             name,
             self._reader,
             self._limits,
-            mark_dirty=self._mark_dirty,
+            want=self._pushing.want,
             spawn=self.spawn,
             wait_store=self._tail.wait_store,
         )
@@ -159,9 +162,9 @@ class Hub:
             raise
         followed.ready.set_result(None)
 
-    def open_outlet(self, send: Send, **settings: Any) -> Outlet:
+    def open_outlet(self, send: Send, *, linger_s: float | None = None, **settings: Any) -> Outlet:
         """Return a connection's outlet, kept alive until `close_outlet`; `settings` as `Outlet` takes them."""
-        outlet = Outlet(send, self.spawn, **settings)
+        outlet = Outlet(send, self.spawn, linger_s=self._linger_s if linger_s is None else linger_s, **settings)
         self.outlets.add(outlet)
         telemetry.READERS.labels(outlet.transport).inc()
         return outlet
@@ -172,18 +175,6 @@ class Hub:
         if outlet in self.outlets:
             self.outlets.discard(outlet)
             telemetry.READERS.labels(outlet.transport).dec()
-
-    def _mark_dirty(self, channel: Channel) -> None:
-        self._dirty[channel] = None
-        self._dirty_event.set()
-
-    async def _flush(self) -> None:
-        while True:
-            await self._dirty_event.wait()
-            self._dirty_event.clear()
-            channels, self._dirty = self._dirty, {}
-            for channel in channels:
-                await channel.flush()
 
     def _check_all(self) -> None:
         """What was published while the connection was away is lost: compare everything with its log."""
@@ -219,8 +210,10 @@ class Hub:
         while True:
             await asyncio.sleep(min(1.0, self._keepalive_s / 4))
             quiet_since_s = time.monotonic() - self._keepalive_s
-            for outlet in list(self.outlets):
+            for index, outlet in enumerate(list(self.outlets)):
                 outlet.keep_alive(quiet_since_s)
+                if index % PUSH_SLICE == PUSH_SLICE - 1:
+                    await asyncio.sleep(0)
 
 
 async def _for_ever(loop: Callable[[], Awaitable[None]]) -> None:

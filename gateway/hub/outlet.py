@@ -1,8 +1,9 @@
 """One connection's way out: readers push through it, and a slow one catches up by itself.
 
-An ASGI `send` whose transport takes the bytes finishes without suspending: it is stepped here, in whatever task
-pushes, and costs no task switch. One that suspends makes the outlet busy: a task of its own finishes the send, then
-brings every reader of the connection to its log's head. While it is busy nobody else writes to it, so that frames
+A message that has its bytes as they go over the wire is written at once where the connection takes it. Any other goes
+through ASGI's `send`: one whose transport takes the bytes finishes without suspending; it is stepped here, in whatever
+task pushes, and costs no task switch. One that suspends makes the outlet busy: a task of its own finishes the send,
+then brings every reader of the connection to its log's head. While it is busy nobody else writes to it, so that frames
 stay in order and at most one chunk is held for a connection that does not read.
 """
 
@@ -28,7 +29,13 @@ FAREWELL_S = 0.5
 
 Message = dict[str, Any]
 Send = Callable[[Message], Awaitable[None]]
+Write = Callable[[bytes], bool]
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+
+def _take_nothing(_wire: bytes) -> bool:
+    """Have everything sent the ASGI way."""
+    return False
 
 
 @types.coroutine
@@ -51,7 +58,8 @@ class Outlet:
     """The sending side of one connection.
 
     Args:
-        send: The connection's ASGI `send`.
+        send: The connection's ASGI `send`, which waits while the connection takes no more.
+        write: Takes a message's `wire` at once, or returns False with nothing taken.
         hang_up: Ends the connection without a clean end of the response.
         ping: The keep-alive messages.
         finish: The messages that end the connection cleanly when the last reader ended; empty keeps it open.
@@ -59,7 +67,31 @@ class Outlet:
         on_leave: Told of each reader whose log has ended or is gone. A connection that has this outlives them; of
             any other, a reader whose log is gone is the end.
         grant: Whatever the access rules need to know of who listens; the hub does not look into it.
+        linger_s: The least time between two pushes of events; a reader that was behind is not made to wait.
     """
+
+    __slots__ = (
+        "_drained",
+        "_finish",
+        "_finished",
+        "_hang_up",
+        "_leaving",
+        "_on_leave",
+        "_ping_due",
+        "_postponed",
+        "_send",
+        "_spawn",
+        "busy",
+        "closed",
+        "farewell",
+        "grant",
+        "linger_s",
+        "ping",
+        "readers",
+        "sent_s",
+        "transport",
+        "write",
+    )
 
     def __init__(
         self,
@@ -68,20 +100,23 @@ class Outlet:
         *,
         hang_up: Callable[[], None],
         transport: str,
+        write: Write | None = None,
         ping: Sequence[Message] = (),
         finish: Sequence[Message] = (),
         farewell: Callable[[str], Sequence[Message]] = lambda _reason: (),
         on_leave: Callable[[Reader], None] | None = None,
         grant: Any = None,
+        linger_s: float = 0.0,
     ) -> None:
         self._send = send
         self._spawn = spawn
         self._hang_up = hang_up
         self._finish = finish
-        self._postponed: list[Message] = []
+        self._postponed: Sequence[Message] = ()
         self._on_leave = on_leave
-        self._drained = asyncio.Event()
-        self._drained.set()
+        self._drained: asyncio.Event | None = None
+        self.write = write or _take_nothing
+        self.linger_s = linger_s
         self.ping = ping
         self.farewell = farewell
         self.transport = transport
@@ -94,15 +129,16 @@ class Outlet:
         self._leaving: str | None = None
         self._finished = False
 
-    def add(self, reader: Reader) -> None:
-        """Bring the reader to its log's head and keep it there."""
-        if not self.closed:
-            self.readers.append(reader)
-            reader.attach()
-            if reader.channel.gone:
+    def add(self, *readers: Reader) -> None:
+        """Bring readers to their logs' heads and keep them there."""
+        for reader in readers:
+            if not self.closed:
+                self.readers.append(reader)
+                reader.attach()
+        for reader in readers:
+            if reader.attached and reader.channel.gone:
                 self.lose_log(reader)
-            else:
-                self.wake()
+        self.wake()
 
     def remove(self, reader: Reader) -> None:
         """Drop a reader; its channel no longer pushes to it."""
@@ -112,12 +148,18 @@ class Outlet:
 
     def offer(self, messages: Sequence[Message]) -> None:
         """Send now what the transport takes now, the rest from a task; only while not busy."""
-        if self.closed:
+        if self.closed or not messages:
             return
         self.sent_s = time.monotonic()
+        try:
+            if self._write_all(messages):
+                return
+        except Exception as error:
+            self._lose(error)
+            return
         for index, message in enumerate(messages):
-            coro: Any = self._send(message)
             try:
+                coro: Any = self._send(message)
                 waits_for = coro.send(None)
             except StopIteration:
                 continue
@@ -126,6 +168,13 @@ class Outlet:
                 return
             self._occupy(self._finish_sending(coro, waits_for, messages[index + 1 :]))
             return
+
+    def _write_all(self, messages: Sequence[Message]) -> bool:
+        """Write messages in one go, if all of them are bytes and the connection takes them."""
+        wires = [message["wire"] for message in messages if "wire" in message]
+        if len(wires) < len(messages):
+            return False
+        return not wires or self.write(wires[0] if len(wires) == 1 else b"".join(wires))
 
     def say(self, messages: Sequence[Message]) -> None:
         """Send messages that belong to no reader, in order with everything else."""
@@ -136,8 +185,30 @@ class Outlet:
 
     def wake(self) -> None:
         """Have readers that are behind caught up, unless that is under way."""
-        if not self.busy and not self.closed:
-            self._occupy(self._catch_up())
+        if self.busy or self.closed:
+            return
+        try:
+            done = self._catch_up_at_once()
+        except Exception:
+            logger.exception("a stream failed")
+            self.close(hang_up=True)
+        else:
+            if not done:
+                self._occupy(self._catch_up())
+
+    def _catch_up_at_once(self) -> bool:
+        """Send what the only reader that is behind lacks, if it is at hand; False when that is not all there is to do.
+
+        Of several each has its turn, what is to be said of all before what is next in each.
+        """
+        behind = [reader for reader in self.readers if not reader.settled]
+        if self._leaving is not None or len(behind) > 1:
+            return False
+        if not behind:
+            return True
+        self.offer(behind[0].next_at_once())
+        # Whoever made it busy goes on from here.
+        return self.busy or self.closed or behind[0].settled
 
     def keep_alive(self, quiet_since_s: float) -> None:
         """Send a sign of life if nothing was sent since then; once what is under way allows."""
@@ -155,7 +226,8 @@ class Outlet:
 
     async def drained(self) -> None:
         """Wait until nothing that was said waits behind the readers; for who must not say more before."""
-        await self._drained.wait()
+        if self._drained is not None:
+            await self._drained.wait()
 
     def close(self, farewell: Sequence[Message] = (), *, hang_up: bool = False) -> None:
         """Stop sending. A farewell reaches only a connection that takes it at once; hanging up reaches any."""
@@ -164,7 +236,7 @@ class Outlet:
         if farewell and not self.busy:
             self.offer(farewell)
         self.closed = True
-        self._drained.set()
+        self._set_drained()
         for reader in self.readers:
             reader.detach()
         self.readers.clear()
@@ -254,18 +326,25 @@ class Outlet:
             self._on_leave(reader)
 
     def _postpone(self, messages: Sequence[Message]) -> None:
-        self._postponed.extend(messages)
-        self._drained.clear()
+        if messages:
+            self._postponed = (*self._postponed, *messages)
+            if self._drained is None:
+                self._drained = asyncio.Event()
 
     async def _send_postponed(self) -> None:
         """Send what was said; in the step after it none of that is left."""
         while self._postponed and not self.closed:
-            messages, self._postponed = self._postponed, []
+            messages, self._postponed = self._postponed, ()
             await self._send_all(messages)
         if self._ping_due:
             self._ping_due = False
             await self._send_all(self.ping)
-        self._drained.set()
+        self._set_drained()
+
+    def _set_drained(self) -> None:
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
 
     async def _send_all(self, messages: Sequence[Message]) -> None:
         for message in messages:

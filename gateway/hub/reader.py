@@ -42,6 +42,19 @@ class Reader:
         preface: What is said before anything else.
     """
 
+    __slots__ = (
+        "_doubted",
+        "_notes",
+        "_rollbacks",
+        "attached",
+        "channel",
+        "encoder",
+        "in_step",
+        "outlet",
+        "seq",
+        "tag",
+    )
+
     def __init__(
         self,
         channel: Channel,
@@ -57,17 +70,23 @@ class Reader:
         self.seq = after.seq
         self.tag = after.tag
         # Encoded when they are said: what an encoder says may move the place that it tells with the next event.
-        self._notes: list[Callable[[], Sequence[Message]]] = [lambda: preface] if preface else []
+        self._notes: Sequence[Callable[[], Sequence[Message]]] = (lambda: preface,) if preface else ()
         self._doubted = False
         self._rollbacks = 0
+        self.attached = False
+        # Whether nothing comes before the next event.
+        self.in_step = not preface
 
     def attach(self) -> None:
         """Let the channel push."""
-        self.channel.readers[self] = None
+        self.attached = True
+        self.channel.attach(self)
 
     def detach(self) -> None:
         """Take the channel's pushes no more."""
-        self.channel.readers.pop(self, None)
+        if self.attached:
+            self.attached = False
+            self.channel.detach(self)
 
     @property
     def settled(self) -> bool:
@@ -81,24 +100,22 @@ class Reader:
 
     @property
     def _at_head(self) -> bool:
-        return not self._notes and not self._doubted and self.seq == self.channel.ring.head_seq
+        return self.in_step and self.seq == self.channel.ring.head_seq
 
     @property
-    def _in_ring(self) -> bool:
+    def in_ring(self) -> bool:
+        """Whether the ring has what comes next."""
         ring = self.channel.ring
-        return not self._notes and not self._doubted and self.seq < ring.head_seq and ring.covers(self.seq)
+        return self.in_step and self.seq < ring.head_seq and ring.covers(self.seq)
 
-    def push(self) -> int:
-        """Send what the ring has beyond this reader and return how many events that was; the outlet must be idle."""
-        before = self.seq
-        if self._in_ring:
+    def push(self) -> None:
+        """Send what the ring has beyond this reader; the outlet must be idle."""
+        if self.in_ring:
             messages = self._take_chunk()
             if messages:
                 self.outlet.offer(messages)
-        moved = self.seq - before
         if not self.settled:
             self.outlet.wake()
-        return moved
 
     def _take_chunk(self) -> Sequence[Message]:
         messages, self.seq, self.tag = self.channel.chunk(self.encoder, self.seq)
@@ -106,14 +123,22 @@ class Reader:
 
     def notes(self) -> Sequence[Message]:
         """Return what must be said before the next event."""
-        notes, self._notes = self._notes, []
+        notes, self._notes = self._notes, ()
+        self.in_step = not self._doubted
         return [message for note in notes for message in note()]
+
+    def next_at_once(self) -> Sequence[Message]:
+        """Return what comes next as far as it is at hand; nothing when the log must be asked, or has nothing."""
+        if self._doubted:
+            return ()
+        messages = self.notes() if self._notes else ()
+        return [*messages, *self._take_chunk()] if self.in_ring and self._agrees() else messages
 
     async def next_messages(self) -> Sequence[Message]:
         """Return the next messages for a reader that is behind, from the ring or from the log."""
         if self._notes:
             return self.notes()
-        if self._in_ring and self._agrees():
+        if self.in_ring and self._agrees():
             return self._take_chunk()
         if self._at_head:
             return ()
@@ -146,6 +171,7 @@ class Reader:
         )
         self.follow(verdict, head.seq)
         self._doubted = False
+        self.in_step = not self._notes
         if self._notes:
             if verdict.reset is not None:
                 self.channel.repair.request()
@@ -177,7 +203,8 @@ class Reader:
             self.seq, self.tag = verdict.after_seq, None
 
     def _note(self, name: str, facts: dict[str, Any]) -> None:
-        self._notes.append(lambda: self.encoder.control(name, facts))
+        self._notes = (*self._notes, lambda: self.encoder.control(name, facts))
+        self.in_step = False
 
     def roll_back(self, head: LogHead, oldest: int, valid_through: int) -> None:
         """Void what the reader has beyond `valid_through`: the log lost it.
@@ -188,6 +215,7 @@ class Reader:
         self._rollbacks += 1
         if self.seq < oldest:
             self._doubted = self.seq > 0
+            self.in_step = self.in_step and not self._doubted
         elif self.seq > valid_through:
             verdict = start_over("rolled_back", first_seq=head.first_seq, valid_through=valid_through)
             self.follow(verdict, head.seq)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import msgspec
+from ulid import ULID
 
 from gateway.domain.access import Grant, require_reach, unknown_run
-from gateway.domain.run import Actor, Run
+from gateway.domain.run import SYSTEM, Actor, Run
 from gateway.errors import BadRequest
 from gateway.store.keys import digest
 from gateway.store.runs import Dedupe
@@ -18,11 +19,12 @@ IDEMPOTENCY_KEY_CHARS = 256
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks, what for in their own words, and under which idempotency key."""
+    """Who asks, what for in their own words, and under which idempotency key; `by_system` it is the gateway."""
 
     grant: Grant
     triggered_by: str | None = None
     idempotency_key: str | None = None
+    by_system: bool = False
 
     @property
     def tenant(self) -> str:
@@ -32,6 +34,8 @@ class Caller(msgspec.Struct, frozen=True):
     @property
     def actor(self) -> Actor:
         """The caller as the audit trail names it."""
+        if self.by_system:
+            return msgspec.structs.replace(SYSTEM, triggered_by=self.triggered_by)
         principal = self.grant.principal
         kind = "key" if self.grant.expires_ms is None else "ticket"
         return Actor(kind, principal.id, principal.name, principal.email, self.triggered_by)
@@ -69,9 +73,19 @@ def parse_run_id(text: str) -> str:
     Raises:
         NotFound: no run can have this id.
     """
-    if not _RUN_ID.fullmatch(text):
+    if not is_run_id(text):
         raise unknown_run(text[:64])
     return text.upper()
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a run can have this id."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
+def run_id_ms(run_id: str) -> int:
+    """Return the Unix time in milliseconds at which a run of this id was made."""
+    return ULID.from_str(run_id).milliseconds
 
 
 def require_run(grant: Grant, run: Run) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from gateway.domain.agents import Agent, AgentDefinition, check_policy
 from gateway.domain.run import Run
 from gateway.errors import Forbidden, NotFound
 from gateway.service.actors import Caller, fingerprint_of
+from gateway.service.hooks import HookOrder, Hooks
 from gateway.store.agents import AgentStore, StoredAgent
 from gateway.store.queue import QueueStore
 
@@ -19,30 +21,42 @@ from gateway.store.queue import QueueStore
 class Agents:
     """Agents of all tenants, as callers may see them."""
 
-    def __init__(self, store: AgentStore, queues: QueueStore) -> None:
+    def __init__(self, store: AgentStore, queues: QueueStore, hooks: Hooks) -> None:
         self._store = store
         self._queues = queues
+        self._hooks = hooks
 
-    async def put(self, caller: Caller, agent_id: str, definition: AgentDefinition) -> tuple[Agent, bool]:
+    async def put(
+        self, caller: Caller, agent_id: str, definition: AgentDefinition, orders: Sequence[HookOrder] = ()
+    ) -> tuple[Agent, bool, dict[str, str]]:
         """Register an agent, or its next version; the same definition again changes nothing.
 
+        Args:
+            orders: Its webhooks.
+
         Returns:
-            The agent as it now is, and whether this made a version.
+            The agent as it now is, whether this made a version, and secrets that were made up for new webhooks.
 
         Raises:
             Forbidden: the grant does not reach this agent.
-            InvalidBody: the retry policy contradicts itself.
+            InvalidBody: the retry policy contradicts itself, or a webhook cannot be.
         """
         access.require_tenant_wide(caller.grant)
         _require_agent(caller.grant, agent_id)
         check_policy(definition.policy)
+        orders = self._hooks.check(orders)
+        present = (await self.find(caller.tenant, agent_id)).definition.webhooks
+        # Their secrets first: no run may find a webhook without one.
+        hooks, fresh = await self._hooks.register(caller.tenant, agent_id, orders, present)
+        definition = msgspec.structs.replace(definition, webhooks=hooks)
         encoded = msgspec.json.encode(definition)
         stored, is_new = await self._store.put(
             caller.tenant, agent_id, fingerprint_of("agent", encoded.decode()), encoded
         )
         # Also when nothing is new: whoever said it before may not have got this far.
         await self._queues.limit(caller.tenant, agent_id, definition.max_concurrent)
-        return _agent(stored), is_new
+        await self._hooks.forget(caller.tenant, agent_id, present, hooks)
+        return _agent(stored), is_new, fresh
 
     async def get(self, grant: Grant, agent_id: str, version: int | None = None) -> Agent:
         """Return a registered agent, as it is or as it was in a version.

@@ -17,6 +17,7 @@ from gateway.errors import InvalidBody, NotFound, TooLarge
 from gateway.service.actors import Caller, require_run
 from gateway.service.agents import Agents
 from gateway.service.journal import Journal, Outcome
+from gateway.service.narrowing import Permitted, narrow
 from gateway.service.runs import check_schedule
 from gateway.store.indexes import IndexStore
 from gateway.store.keys import digest
@@ -32,7 +33,10 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Control:
-    """Actions on a run; each answers with the run after it, and a repeat as the first time."""
+    """Actions on a run; each answers with the run after it, and a repeat as the first time.
+
+    `permitted` narrows the statuses that an action may come from, as of the very change that it makes.
+    """
 
     def __init__(
         self,
@@ -55,23 +59,27 @@ class Control:
         self._idempotency_ms = idempotency_ms
         self._input_bytes = input_bytes
 
-    async def cancel(self, caller: Caller, run_id: str, *, reason: str | None, force: bool) -> Run:
+    async def cancel(
+        self, caller: Caller, run_id: str, *, reason: str | None, force: bool, permitted: Permitted = None
+    ) -> Run:
         """Cancel a run; one that is held becomes `cancelling` until its holder confirms or the grace ends."""
 
-        def decide(_run: Run, draft: Draft) -> None:
+        def decide(run: Run, draft: Draft) -> None:
+            narrow(run, Action.CANCEL, permitted)
             decisions.cancel(draft, caller.actor, reason, grace_ms=self._cancel_grace_ms, force=force)
 
         return await self._act(caller, run_id, "cancel", {"reason": reason, "force": force}, decide)
 
-    async def pause(self, caller: Caller, run_id: str, *, reason: str | None) -> Run:
+    async def pause(self, caller: Caller, run_id: str, *, reason: str | None, permitted: Permitted = None) -> Run:
         """Pause a run that is queued, running or waiting for input."""
 
-        def decide(_run: Run, draft: Draft) -> None:
+        def decide(run: Run, draft: Draft) -> None:
+            narrow(run, Action.PAUSE, permitted)
             decisions.pause(draft, caller.actor, reason)
 
         return await self._act(caller, run_id, "pause", {"reason": reason}, decide)
 
-    async def resume(self, caller: Caller, run_id: str, *, reason: str | None) -> Run:
+    async def resume(self, caller: Caller, run_id: str, *, reason: str | None, permitted: Permitted = None) -> Run:
         """Resume a paused run.
 
         Raises:
@@ -79,6 +87,7 @@ class Control:
         """
 
         def decide(run: Run, draft: Draft) -> None:
+            narrow(run, Action.RESUME, permitted)
             decisions.resume(run, draft, caller.actor, reason)
 
         return await self._act(caller, run_id, "resume", {"reason": reason}, decide)
@@ -92,6 +101,7 @@ class Control:
         action: Action = Action.RESTART,
         preset: str | None = None,
         from_checkpoint: bool | int = False,
+        permitted: Permitted = None,
     ) -> Run:
         """Queue the same run again as its next attempt, or from the dead letters as its first.
 
@@ -103,10 +113,12 @@ class Control:
         """
         run = require_run(caller.grant, await self._runs.load(run_id, caller.tenant))
         check_preset(await self._agents.find(caller.tenant, run.spec.agent_id), preset)
-        if from_checkpoint is not False and from_checkpoint is not True:
-            await self._require_checkpoint(run_id, from_checkpoint)
+        wanted = run.checkpoint_seq if from_checkpoint is True else from_checkpoint or None
+        if wanted is not None:
+            await self._require_checkpoint(run_id, wanted)
 
         def decide(run: Run, draft: Draft) -> None:
+            narrow(run, action, permitted)
             if from_checkpoint is True:
                 checkpoint_seq = run.checkpoint_seq
                 if checkpoint_seq is None:
@@ -147,24 +159,42 @@ class Control:
 
         run = await self._act(caller, run_id, "reset-key", {}, decide)
         # After the note of it, so that a repeat finishes what a crash left.
-        for action in ("create", "retry", "replay"):
+        for action in ("create", "trigger", "retry", "replay"):
             digest_ = digest(action, run.spec.idempotency_key or "")
             await self._indexes.forget_key(caller.tenant, digest_, run_id)
         return run
 
-    async def reschedule(self, caller: Caller, run_id: str, *, scheduled_ms: int) -> Run:
-        """Move the start of a run that has not started."""
+    async def reschedule(
+        self,
+        caller: Caller,
+        run_id: str,
+        *,
+        scheduled_ms: int,
+        past_is_now: bool = False,
+        permitted: Permitted = None,
+    ) -> Run:
+        """Move the start of a run that has not started.
 
-        def decide(_run: Run, draft: Draft) -> None:
-            if scheduled_ms <= draft.at_ms:
+        Args:
+            past_is_now: Start it at once where the time has passed, instead of refusing it.
+        """
+
+        def decide(run: Run, draft: Draft) -> None:
+            narrow(run, Action.RESCHEDULE, permitted)
+            if scheduled_ms <= draft.at_ms and not past_is_now:
                 raise InvalidBody("scheduled_at lies in the past.", path="$.scheduled_at")
             check_schedule(scheduled_ms, draft.at_ms)
-            decisions.reschedule(draft, caller.actor, scheduled_ms)
+            decisions.reschedule(draft, caller.actor, max(scheduled_ms, draft.at_ms + 1))
 
         return await self._act(caller, run_id, "reschedule", {"scheduled_ms": scheduled_ms}, decide)
 
-    async def answer(self, caller: Caller, run_id: str, *, request_id: str | None, content: Any) -> Answered:
+    async def answer(
+        self, caller: Caller, run_id: str, *, request_id: str | None, content: Any, as_text: bool = False
+    ) -> Answered:
         """Answer an open question; the first valid answer wins.
+
+        Args:
+            as_text: The caller can send text only: where the question's schema takes none, it is read as JSON.
 
         Raises:
             AlreadyAnswered: somebody was first; with the winner's seq.
@@ -182,7 +212,7 @@ class Control:
             )
 
         def decide(run: Run, draft: Draft) -> str:
-            return questions.answer(run, draft, request_id, content, caller.actor)
+            return questions.answer(run, draft, request_id, content, caller.actor, as_text=as_text)
 
         body = {"request_id": request_id, "content": content}
         outcome = await self._change(caller, run_id, "input", body, decide)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from typing import Any
 
 import msgspec
 
@@ -11,6 +12,7 @@ from gateway.domain.access import Grant
 from gateway.domain.cursor import Cursor
 from gateway.domain.events import decode
 from gateway.domain.fold import fold
+from gateway.domain.fold_bounds import elided_bytes
 from gateway.domain.fold_state import Folded
 from gateway.domain.run import Run
 from gateway.service.actors import require_run
@@ -81,6 +83,32 @@ class Folds:
             # The record may be older than the fold: what the caller shows is of one moment or newer.
             run = require_run(grant, await self._runs.load(run_id, grant.tenant))
             return Snapshot(run, kept.state, kept.at)
+
+    async def outputs(self, grant: Grant, run_id: str, *, most_bytes: int) -> dict[str, Any]:
+        """Return the run's named outputs by key, in the order they were set; those of abandoned attempts left out.
+
+        Large ones are read from the log: as many as take `most_bytes`, the others stay elided.
+
+        Raises:
+            NotFound: no such run for this caller.
+            LogExpired: its log has been removed.
+        """
+        taken = await self.snapshot(grant, run_id)
+        found = [(o.key, o.value, o.seq) for o in taken.state.outputs.values() if not o.superseded]
+        values: dict[str, Any] = {}
+        for key, value, seq in found:
+            values[key] = value
+            size_bytes = elided_bytes(value)
+            if size_bytes is not None and size_bytes <= most_bytes:
+                values[key] = await self._read_output(run_id, seq, value)
+                most_bytes -= size_bytes
+        return values
+
+    async def _read_output(self, run_id: str, seq: int, elided: Any) -> Any:
+        _head, entries = await self._logs.read(LogName.of_run(run_id), seq, entries=1, payload_bytes=1)
+        if not entries or entries[0].seq != seq:
+            return elided
+        return decode(entries[0].line).data["value"]
 
     async def _fold(self, run_id: str, kept: _Kept) -> None:
         name = LogName.of_run(run_id)

@@ -11,27 +11,29 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway import telemetry
-from gateway.domain.appends import FAST_STATUSES, OUTPUT_TYPES
-from gateway.domain.catalogue import UsageRecorded
+from gateway.domain.appends import FAST_STATUSES
 from gateway.domain.draft import Draft
 from gateway.domain.due import next_look_ms, waits_for_others
-from gateway.domain.events import NewEvent, encode_rest, format_time
-from gateway.domain.fold import measure_usage
+from gateway.domain.events import NewEvent, encode_rest
+from gateway.domain.hooks import FixedHook
 from gateway.domain.lifecycle import LIVE
 from gateway.domain.run import Run, RunSpec
 from gateway.errors import Contended, GatewayError, IllegalTransition, StoreUnavailable
+from gateway.service import effects
+from gateway.service.feed_events import feed_event, forgotten_event
+from gateway.service.hook_bell import HookBell
 from gateway.store.clock import StoreClock
+from gateway.store.hooks import hook_fields
 from gateway.store.indexes import IndexStore
 from gateway.store.queue import QueueStore
 from gateway.store.runs import (
-    TOTALS,
     Appended,
     Dedupe,
     Guard,
@@ -84,18 +86,20 @@ class Journal:
         self._indexes = indexes
         self._timers = timers
         self._retention = retention
+        self._bell = HookBell(timers, clock)
         self.clock = clock
 
     def next_look_ms(self, run: Run) -> int | None:
         """Return when time next asks something of the run."""
         return next_look_ms(run, log_retention_ms=self._retention.log_ms, record_retention_ms=self._retention.record_ms)
 
-    async def create(self, spec: RunSpec, draft: Draft, change_id: str) -> Run:
+    async def create(self, spec: RunSpec, draft: Draft, change_id: str, hooks: Sequence[FixedHook] = ()) -> Run:
         """Write a reserved run's first events; whoever repeats it gets the run that is there.
 
         Args:
             change_id: Of the reservation, which noted the change.
         """
+        fields = hook_fields(hooks)
         new = Run(
             spec=spec,
             state=draft.state,
@@ -104,6 +108,7 @@ class Journal:
             head_tag=0,
             first_seq=1,
             updated_ms=draft.at_ms,
+            hooked=str(fields.get("hooked", "")),
             marks={},
         )
         await self._arm(None, new)
@@ -112,7 +117,7 @@ class Journal:
         if spec.is_queued:
             await self._queues.register(spec.tenant, spec.queue)
         write = self._write(new, draft, Guard(tenant=spec.tenant), Dedupe())
-        write = replace(write, changes=record_changes(spec, draft.state, new=True))
+        write = replace(write, changes=record_changes(spec, draft.state, new=True) | fields)
         try:
             appended = await self._put(spec.id, write)
         except RunExists:
@@ -122,7 +127,7 @@ class Journal:
         if waits_for_others(run):
             # They may have ended before anybody could know that this run waits for them.
             await self._timers.arm(spec.id, draft.at_ms)
-        await self._apply(run, change_id)
+        await self._apply(run, change_id, {event.type for event in draft.events})
         return run
 
     async def change(
@@ -200,13 +205,16 @@ class Journal:
             if moves:
                 await self._indexes.abandon_change(tenant, run.id, change_id)
             raise
+        types = {event.type for event in draft.events}
         if appended.duplicate:
+            await self._bell.ring_late(run.id, run.hooked, types)
             if moves:
                 await self._indexes.abandon_change(tenant, run.id, change_id)
             return Outcome(await self._runs.load(run.id, tenant), appended, result)
         after = _after(run, draft, appended)
         # Once more: before the write somebody may have looked, found nothing due, and put the timer away.
-        await asyncio.gather(self._arm_again(run, after), *([self._apply(after, change_id)] if moves else []))
+        follow_up = self._apply(after, change_id, types) if moves else self._bell.ring_late(run.id, run.hooked, types)
+        await asyncio.gather(self._arm_again(run, after), follow_up)
         return Outcome(after, appended, result)
 
     async def append_plain(
@@ -227,12 +235,16 @@ class Journal:
             events=[encode_rest(event, run_id, now_ms) for event in events],
             at_ms=now_ms,
             dedupe=dedupe,
-            increments=_increments(events),
-            marks=_plain_marks(events),
+            increments=effects.increments(events),
+            marks=effects.plain_marks(events),
+            notes=effects.notes(events),
             by_holder=True,
-            is_output=_says_something(events),
+            is_output=effects.says_something(events),
         )
-        return await self._put(run_id, write)
+        appended = await self._put(run_id, write)
+        # A repeat too: the first time may have been cut here.
+        await self._bell.ring_late(run_id, appended.hooked, (event.type for event in events))
+        return appended
 
     async def beat(self, run_id: str, guard: Guard, dedupe: Dedupe) -> Appended:
         """Note that whoever executes a run is alive, in one round trip; the run must not have ended.
@@ -241,9 +253,8 @@ class Journal:
             IllegalTransition: it has.
         """
         guard = replace(guard, statuses=LIVE)
-        return await self._put(
-            run_id, Write(guard=guard, events=(), at_ms=self.clock.now_ms(), dedupe=dedupe, by_holder=True)
-        )
+        write = Write(guard=guard, events=(), at_ms=self.clock.now_ms(), dedupe=dedupe, by_holder=True)
+        return await self._put(run_id, write)
 
     async def _put(self, run_id: str, write: Write) -> Appended:
         began = time.monotonic()
@@ -258,24 +269,27 @@ class Journal:
             telemetry.EVENTS_APPENDED.inc(len(write.events))
         return appended
 
-    async def reindex(self, run: Run, change_id: str, *, gone: bool = False) -> None:
-        """Bring queue, dependents, status indexes and feed to what the record says."""
+    async def reindex(
+        self, run: Run, change_id: str, *, gone: bool = False, types: Collection[str] | None = None
+    ) -> None:
+        """Bring queue, dependents, webhooks (if `types` may concern them), indexes and feed to what the record says."""
+        # Also of a run that is gone: it may have been removed before its end was told to its queue.
+        await self._follow_up(run)
         if not gone:
-            await self._follow_up(run)
-        await self._indexes.apply(run, change_id, feed_event=_feed_event(run, gone=gone), gone=gone)
+            await self._bell.ring(run.id, run.hooked, types)
+        await self._indexes.apply(run, change_id, feed_event=feed_event(run, gone=gone), gone=gone)
 
     async def _follow_up(self, run: Run) -> None:
         if run.spec.is_queued:
             await self._queues.sync(run)
         if run.state.terminal:
-            now_ms = self.clock.now_ms()
-            for dependent in await self._indexes.dependents(run.spec.tenant, run.id):
-                await self._timers.arm(dependent, now_ms)
+            dependents = await self._indexes.dependents(run.spec.tenant, run.id)
+            if dependents:
+                await self._timers.arm_many(dependents, self.clock.now_ms())
 
     async def forget(self, tenant: str, run_id: str, change_id: str) -> None:
         """Take a run that does not exist out of the indexes, and tell the feed."""
-        about = dict.fromkeys(("agent_id", "thread_id", "title"))
-        event = _feed_line(run_id, self.clock.now_ms(), "purged", None, about)
+        event = forgotten_event(run_id, self.clock.now_ms())
         await self._indexes.forget(tenant, run_id, change_id, feed_event=event)
 
     async def finish_removal(self, run: Run, change_id: str) -> None:
@@ -300,11 +314,12 @@ class Journal:
             events=[encode_rest(event, run.id, draft.at_ms) for event in draft.events],
             at_ms=draft.at_ms,
             dedupe=dedupe,
-            increments=_increments(draft.events),
+            increments=effects.increments(draft.events),
             marks=dict(draft.marks),
+            notes=effects.notes(draft.events),
             by_holder=by_holder,
             own_index=own_index,
-            is_output=_says_something(draft.events),
+            is_output=effects.says_something(draft.events),
         )
 
     async def _find_repeat(
@@ -338,9 +353,9 @@ class Journal:
             # It was armed before the write; only a look in between could have put it away.
             logger.warning("timer of run %s was not armed again", after.id)
 
-    async def _apply(self, run: Run, change_id: str) -> None:
+    async def _apply(self, run: Run, change_id: str, types: Collection[str] | None = None) -> None:
         try:
-            await self.reindex(run, change_id)
+            await self.reindex(run, change_id, types=types)
         except Exception as error:
             # The change itself is stored and will be acknowledged; the reconciler finishes its indexes.
             logger.warning("indexes of run %s follow later: %r", run.id, error)
@@ -361,40 +376,6 @@ def _after(run: Run, draft: Draft, appended: Appended | None) -> Run:
         head_seq=head_seq,
         head_tag=run.head_tag if appended is None else appended.head_tag,
         updated_ms=max(run.updated_ms, draft.at_ms),
-        log_expired=False,
+        log_expired=run.log_expired and draft.state.terminal,
         marks={**run.marks, **{mark: first + index for mark, index in draft.marks}},
     )
-
-
-def _says_something(events: Sequence[NewEvent]) -> bool:
-    return any(event.type in OUTPUT_TYPES for event in events)
-
-
-def _plain_marks(events: Sequence[NewEvent]) -> dict[str, int]:
-    """Return the marks of events that change no state: where a later attempt goes on from."""
-    found = [index for index, event in enumerate(events) if event.type == "checkpoint.created"]
-    return {"checkpoint": found[-1]} if found else {}
-
-
-def _increments(events: Sequence[NewEvent]) -> dict[str, int]:
-    sums = dict.fromkeys(TOTALS, 0)
-    for event in events:
-        if event.type == "usage.recorded":
-            used = measure_usage(msgspec.convert(event.data, UsageRecorded))
-            for name in TOTALS:
-                sums[name] += getattr(used, name)
-    return {f"u:{name}": total for name, total in sums.items() if total}
-
-
-def _feed_event(run: Run, *, gone: bool) -> tuple[bytes, bytes]:
-    spec = run.spec
-    about = {"agent_id": spec.agent_id, "thread_id": spec.thread_id, "title": spec.title}
-    return _feed_line(run.id, run.updated_ms, "purged" if gone else str(run.status), run.head_seq, about)
-
-
-def _feed_line(
-    run_id: str, at_ms: int, status: str, run_seq: int | None, about: dict[str, str | None]
-) -> tuple[bytes, bytes]:
-    data = msgspec.json.encode({"status": status, "run_seq": run_seq, **about})
-    head = f'"type":"run.status","run_id":"{run_id}","created_at":"{format_time(at_ms)}","data":'
-    return head.encode() + data[:-1] + b',"previous":', b"}}"

@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any
 
 import msgspec
 from ulid import ULID
@@ -15,19 +14,27 @@ from gateway.domain import access, decisions
 from gateway.domain.access import Grant
 from gateway.domain.agents import Agent, Overrides, apply_policy, check_preset
 from gateway.domain.due import Verdict, judge
+from gateway.domain.hooks import FixedHook
 from gateway.domain.lifecycle import MODES, Action, Status, require
 from gateway.domain.run import Dependency, Run, RunSpec
-from gateway.errors import InvalidBody, LogExpired, NotFound, TooLarge, UnsupportedMode
+from gateway.errors import LogExpired, NotFound, UnsupportedMode
 from gateway.hub.hub import Hub
 from gateway.service.actors import Caller, require_run
 from gateway.service.agents import Agents
+from gateway.service.hooks import Hooks, make_own
 from gateway.service.journal import Journal
+from gateway.service.narrowing import Permitted, narrow
+from gateway.service.new_runs import Need as Need
+from gateway.service.new_runs import NewRun as NewRun
+from gateway.service.new_runs import RunLimits as RunLimits
+from gateway.service.new_runs import check_schedule as check_schedule
+from gateway.service.new_runs import check_sizes
+from gateway.service.shelf import Shelf
 from gateway.store.indexes import IndexStore
 from gateway.store.keys import digest
 from gateway.store.log import LogName
-from gateway.store.runs import RevisionMoved, RunStore
+from gateway.store.runs import Dedupe, RevisionMoved, RunStore
 
-DELAY_MOST_S = 366 * 86_400
 NOBODY = "-"
 
 
@@ -35,24 +42,6 @@ def own_thread(run_id: str) -> str:
     """Return the thread of a run that was given none: whoever knows the run's id knows it."""
     made = ULID.from_str(run_id).bytes
     return str(ULID.from_bytes(made[:6] + blake2b(made, digest_size=10).digest()))
-
-
-def check_schedule(scheduled_ms: int, now_ms: int) -> None:
-    """Refuse a start further away than a year: no timer is meant to wait for it.
-
-    Raises:
-        InvalidBody: it is.
-    """
-    if scheduled_ms > now_ms + DELAY_MOST_S * 1000:
-        days = DELAY_MOST_S // 86_400
-        raise InvalidBody(f"scheduled_at is more than {days} days away.", path="$.scheduled_at")
-
-
-class Need(msgspec.Struct, frozen=True):
-    """A run that a new one depends on, and how it has to end: `completed`, `failed`, or just `finished`."""
-
-    run_id: str
-    condition: str = "completed"
 
 
 class NeedStatus(msgspec.Struct, frozen=True):
@@ -63,71 +52,72 @@ class NeedStatus(msgspec.Struct, frozen=True):
     verdict: Verdict
 
 
-class NewRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller may say of a run it creates; times in ms."""
-
-    agent_id: str
-    mode: str
-    thread_id: str | None = None
-    input: Any = None
-    title: str | None = None
-    tags: dict[str, str] = {}
-    metadata: dict[str, Any] = {}
-    trigger: str = "manual"
-    parent_run_id: str | None = None
-    batch_id: str | None = None
-    scheduled_ms: int | None = None
-    delay_ms: int | None = None
-    heartbeat_ms: int | None = None
-    extensions: dict[str, Any] = {}
-    priority: int = 0
-    concurrency_key: str | None = None
-    overrides: Overrides = Overrides()
-    depends_on: tuple[Need, ...] = ()
-    preset: str | None = None
-    trace_id: str | None = None
-
-
-class RunLimits(msgspec.Struct, frozen=True):
-    """Bounds of what a run may carry, and how long things wait."""
-
-    payload_bytes: int
-    metadata_bytes: int
-    start_timeout_ms: int
-    lease_ms: int
-    idempotency_ms: int
-
-
 class Runs:
     """Runs of all tenants, as callers may see them."""
 
     def __init__(
-        self, journal: Journal, runs: RunStore, indexes: IndexStore, agents: Agents, hub: Hub, limits: RunLimits
+        self,
+        journal: Journal,
+        runs: RunStore,
+        indexes: IndexStore,
+        agents: Agents,
+        hooks: Hooks,
+        hub: Hub,
+        shelf: Shelf,
+        limits: RunLimits,
     ) -> None:
         self._journal = journal
         self._agents = agents
+        self._hooks = hooks
         self._runs = runs
         self._indexes = indexes
         self._hub = hub
+        self._shelf = shelf
         self._limits = limits
 
-    async def create(self, caller: Caller, new: NewRun) -> Run:
+    async def create(self, caller: Caller, new: NewRun, *, action: str = "create", asked: object = None) -> Run:
         """Create a run, or return the one that the caller's idempotency key made before.
+
+        Args:
+            action: What the key is remembered for.
+            asked: What its repeat is recognised by; the new run itself where nothing is given.
 
         Raises:
             UnsupportedMode: there is no such mode.
-            InvalidBody: what is asked for contradicts itself, or names a preset that the agent does not have.
+            InvalidBody: what is asked for contradicts itself, or names a preset that the agent does not have, or a
+                file that the caller does not, or a webhook cannot be.
             TooLarge: input or metadata are over their bounds.
             NotFound: the parent, or a run that this one depends on, is no run of this caller.
         """
+        asked = msgspec.to_builtins(new) if asked is None else asked
+        self._check(caller, new)
+        made = await self._made_before(caller, action, asked)
+        if made is not None:
+            return made
+        spec, hooks = await self._prepare(caller, new)
+        return await self._create(spec, hooks, caller.dedupe(action, asked, self._limits.idempotency_ms))
+
+    async def create_for_tick(self, caller: Caller, new: NewRun, *, run_id: str) -> Run:
+        """Create the run of a schedule's tick under an id that was chosen for it; one, however often it is asked for.
+
+        Raises: as `create`.
+        """
+        self._check(caller, new)
+        spec, hooks = await self._prepare(caller, new)
+        spec = msgspec.structs.replace(spec, id=run_id, thread_id=own_thread(run_id))
+        # Whatever has become of the schedule since: the tick is what its run is recognised by.
+        tick = digest("tick", new.schedule_id or "", str(new.tick_ms))
+        return await self._create(spec, hooks, Dedupe(tick, idempotency=tick, lifetime_ms=self._limits.idempotency_ms))
+
+    def _check(self, caller: Caller, new: NewRun) -> None:
         access.require_creation(caller.grant, new.agent_id, new.thread_id)
         if new.mode not in MODES:
             raise UnsupportedMode(f"mode: expected direct or queued, got {new.mode[:64]!r}.", allowed=list(MODES))
-        self._check_sizes(new)
-        asked = msgspec.to_builtins(new)
-        made = await self._made_before(caller, "create", asked)
-        if made is not None:
-            return made
+        check_sizes(new, self._limits, self._journal.clock.now_ms())
+        self._hooks.check(new.webhooks)
+
+    async def _prepare(self, caller: Caller, new: NewRun) -> tuple[RunSpec, Sequence[FixedHook]]:
+        await self._shelf.require(caller.grant, new.file_ids)
         agent = await self._agents.find(caller.tenant, new.agent_id)
         check_preset(agent, new.preset)
         parent = None
@@ -135,7 +125,8 @@ class Runs:
             parent = await self.get(caller.grant, new.parent_run_id)
         needs = await self._needs(caller.grant, new.depends_on)
         spec = self._spec(caller, new, parent, needs)
-        return await self._create(self._under_policy(spec, agent, new.overrides), caller, "create", asked)
+        hooks = await self._hooks.fix(caller.tenant, agent, make_own(self._hooks.check(new.webhooks)))
+        return self._under_policy(spec, agent, new.overrides), hooks
 
     async def _needs(self, grant: Grant, needs: Sequence[Need]) -> tuple[Dependency, ...]:
         found = []
@@ -151,20 +142,6 @@ class Runs:
     def _under_policy(self, spec: RunSpec, agent: Agent, overrides: Overrides) -> RunSpec:
         limits = self._limits
         return apply_policy(spec, agent, overrides, start_timeout_ms=limits.start_timeout_ms, lease_ms=limits.lease_ms)
-
-    def _check_sizes(self, new: NewRun) -> None:
-        for name, value, most in (
-            ("input", new.input, self._limits.payload_bytes),
-            ("metadata", new.metadata, self._limits.metadata_bytes),
-            ("extensions", new.extensions, self._limits.metadata_bytes),
-        ):
-            size = len(msgspec.json.encode(value))
-            if size > most:
-                raise TooLarge(f"{name} has {size} bytes; at most {most} are allowed.", path=name, limit_bytes=most)
-        if new.scheduled_ms is not None and new.delay_ms is not None:
-            raise InvalidBody("Give scheduled_at or delay_s, not both.", path="$.delay_s")
-        if new.scheduled_ms is not None:
-            check_schedule(new.scheduled_ms, self._journal.clock.now_ms())
 
     def _spec(self, caller: Caller, new: NewRun, parent: Run | None, needs: tuple[Dependency, ...]) -> RunSpec:
         now_ms = self._journal.clock.now_ms()
@@ -188,8 +165,11 @@ class Runs:
             root_run_id=None if parent is None else parent.spec.root_run_id or parent.id,
             lineage_depth=0 if parent is None else parent.spec.lineage_depth + 1,
             batch_id=new.batch_id,
+            schedule_id=new.schedule_id,
+            tick_ms=new.tick_ms,
             scheduled_ms=scheduled_ms if scheduled_ms is not None and scheduled_ms > now_ms else None,
             heartbeat_ms=new.heartbeat_ms,
+            file_ids=new.file_ids,
             extensions=new.extensions,
             priority=new.priority,
             concurrency_key=new.concurrency_key,
@@ -199,8 +179,11 @@ class Runs:
             idempotency_key=caller.idempotency_key,
         )
 
-    async def copy(self, caller: Caller, source_id: str, action: Action) -> Run:
+    async def copy(self, caller: Caller, source_id: str, action: Action, *, permitted: Permitted = None) -> Run:
         """Make a new run of an ended one: `retry` or `replay`, with its input and its lineage.
+
+        Args:
+            permitted: What a dialect lets pass, where that is less.
 
         Raises:
             IllegalTransition: the source's status does not permit it.
@@ -210,6 +193,7 @@ class Runs:
             return made
         source = await self.get(caller.grant, source_id)
         access.require_creation(caller.grant, source.spec.agent_id, source.spec.thread_id)
+        narrow(source, action, permitted)
         decisions.copy(source, action)
         now_ms = self._journal.clock.now_ms()
         spec = msgspec.structs.replace(
@@ -231,7 +215,10 @@ class Runs:
         agent = await self._agents.find(caller.tenant, spec.agent_id)
         overrides = msgspec.convert(spec.overrides, Overrides)
         spec = self._under_policy(spec, agent, overrides)
-        return await self._create(spec, caller, str(action), {"source": source.id})
+        own = await self._hooks.own_of(source.id) if source.hooked else []
+        hooks = await self._hooks.fix(caller.tenant, agent, own)
+        dedupe = caller.dedupe(str(action), {"source": source.id}, self._limits.idempotency_ms)
+        return await self._create(spec, hooks, dedupe)
 
     async def _made_before(self, caller: Caller, action: str, body: object) -> Run | None:
         """Return the run that the caller's idempotency key has made; None where there is none yet.
@@ -250,8 +237,7 @@ class Runs:
             raise NotFound(f"The run {run_id} that this key made has been purged.", run_id=run_id)
         return None if run is None else require_run(caller.grant, run)
 
-    async def _create(self, spec: RunSpec, caller: Caller, action: str, body: object) -> Run:
-        dedupe = caller.dedupe(action, body, self._limits.idempotency_ms)
+    async def _create(self, spec: RunSpec, hooks: Sequence[FixedHook], dedupe: Dedupe) -> Run:
         reserved = await self._indexes.reserve(spec, dedupe)
         if reserved.run_id != spec.id:
             # Another request under this key was first; its run may still have to be created.
@@ -259,7 +245,12 @@ class Runs:
             spec = msgspec.structs.replace(spec, id=reserved.run_id, thread_id=thread_id)
             reserved = await self._indexes.reserve(spec, dedupe)
         spec = msgspec.structs.replace(spec, created_us=reserved.created_us)
-        return await self._journal.create(spec, decisions.create(spec), reserved.change_id)
+        return await self._journal.create(spec, decisions.create(spec), reserved.change_id, hooks)
+
+    async def own_hooks(self, run: Run) -> list[FixedHook]:
+        """Return the webhooks that a run was created with, beside those of its agent; whoever created it may see
+        the secrets that were made up for them."""
+        return await self._hooks.own_of(run.id) if run.hooked else []
 
     async def get(self, grant: Grant, run_id: str) -> Run:
         """Return a run.
@@ -328,7 +319,7 @@ class Runs:
             return None
 
     async def remove(self, run: Run, *, mark: str = NOBODY) -> None:
-        """Remove an ended run and its index entries; the note of it lets the reconciler finish after a crash.
+        """Remove an ended run, its files and index entries; the note of it lets the reconciler finish after a crash.
 
         Args:
             mark: Of the request that asked for it.
@@ -338,4 +329,10 @@ class Runs:
         change_id = await self._indexes.begin_change(tenant, run.id, now_ms)
         await self._indexes.bury(tenant, run.id, mark, self._limits.idempotency_ms)
         await self._runs.remove(run)
+        await self._shelf.remove_of_run(tenant, run.id)
         await self._journal.finish_removal(run, change_id)
+
+    async def forget(self, tenant: str, run_id: str, change_id: str) -> None:
+        """Finish what whoever removed the run, or never came to create it, left of it."""
+        await self._shelf.remove_of_run(tenant, run_id)
+        await self._journal.forget(tenant, run_id, change_id)

@@ -1,9 +1,11 @@
-"""Time's hand: looks at runs that are due, and finishes what a crash left half done. Any process may."""
+"""Time's hand: looks at what is due, and finishes what a crash left half done. Any process may."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from ulid import ULID
 
@@ -17,7 +19,7 @@ from gateway.service.journal import Journal
 from gateway.service.runs import Runs
 from gateway.store.indexes import IndexStore
 from gateway.store.runs import RevisionMoved, RunStore
-from gateway.store.timers import Taken, TimerStore
+from gateway.store.timers import ALL_PARTITIONS, Taken, TimerStore
 
 logger = logging.getLogger(__name__)
 
@@ -29,40 +31,101 @@ ABANDONED_MS = 60_000
 LOOK_AGAIN_MS = 500
 RECONCILE_S = 2.0
 
+RUN = "run"
+"""The kind of a timer whose member is a run's id alone."""
+
+
+class Looker(Protocol):
+    """Looks after timers of one kind; a look that comes twice, or twice at once, must do no harm."""
+
+    async def look(self, name: str) -> int | None:
+        """Do what is due of `name` and return when to look again, in Unix ms; None for never."""
+        ...
+
+    async def next_look_ms(self, name: str) -> int | None:
+        """Return when to look at `name` as it is now, in Unix ms; None for never."""
+        ...
+
 
 class Timers:
-    """Takes due timers and acts on their runs; firing one twice is harmless."""
+    """Takes due timers and acts on their runs, or hands them to the looker of their kind; firing twice is harmless."""
 
-    def __init__(self, journal: Journal, runs: Runs, store: RunStore, timers: TimerStore, indexes: IndexStore) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        runs: Runs,
+        store: RunStore,
+        timers: TimerStore,
+        indexes: IndexStore,
+        lookers: Mapping[str, Looker],
+    ) -> None:
         self._journal = journal
         self._runs = runs
         self._store = store
         self._timers = timers
         self._indexes = indexes
+        self._lookers = lookers
         self._listening_since_ms: int | None = None
 
     async def run(self) -> None:
         """Fire timers and reconcile; for ever."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._fire())
+            tasks.create_task(self._fire(tasks))
             tasks.create_task(self._reconcile())
 
-    async def _fire(self) -> None:
+    async def _fire(self, looks: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        round_at_s, rung = loop.time(), ALL_PARTITIONS
         while True:
-            pause_s = POLL_S
+            partitions = rung
+            if not rung or loop.time() >= round_at_s:
+                partitions, round_at_s = ALL_PARTITIONS, loop.time() + POLL_S
             try:
-                taken = await self._timers.take(most=TAKE_MOST, hide_ms=HIDE_MS)
-                oldest = min((t.oldest_due_ms for t in taken if t.oldest_due_ms is not None), default=None)
-                now_ms = taken[0].now_ms
+                taken = await self._timers.take(most=TAKE_MOST, hide_ms=HIDE_MS, partitions=partitions)
                 if self._listening_since_ms is None:
-                    self._listening_since_ms = now_ms
-                telemetry.TIMERS_LAG_SECONDS.set(0 if oldest is None else (now_ms - oldest) / 1000)
-                await asyncio.gather(*(self._look(t, run_id) for t in taken for run_id in t.run_ids))
-                due = [t.next_due_ms - now_ms for t in taken if t.next_due_ms is not None]
-                pause_s = min([POLL_S, *(max(ms, 1) / 1000 for ms in due)])
+                    self._listening_since_ms = taken[0].now_ms
+                if partitions == ALL_PARTITIONS:
+                    self._measure_lag(taken)
+                await self._look_after(taken, looks)
+                left_ms = [t.next_due_ms - t.now_ms for t in taken if t.next_due_ms is not None]
+                round_at_s = min([round_at_s, *(loop.time() + max(ms, 1) / 1000 for ms in left_ms)])
             except StoreUnavailable:
                 self._listening_since_ms = None
-            await asyncio.sleep(pause_s)
+            rung = await self._timers.wait_rung(round_at_s - loop.time())
+
+    def _measure_lag(self, taken: Sequence[Taken]) -> None:
+        lags_ms = dict.fromkeys((RUN, *self._lookers), 0)
+        for part in taken:
+            for timer in part.timers:
+                kind, _name = _kind_of(timer.member)
+                lags_ms[kind] = max(lags_ms.get(kind, 0), part.now_ms - timer.due_ms)
+        for kind in (RUN, *self._lookers):
+            telemetry.TIMERS_LAG_SECONDS.labels(kind).set(lags_ms[kind] / 1000)
+
+    async def _look_after(self, taken: Sequence[Taken], looks: asyncio.TaskGroup) -> None:
+        """Look at the runs that are due; what is no run may take its time, and nothing waits for it."""
+        runs = []
+        for part in taken:
+            for timer in part.timers:
+                kind, name = _kind_of(timer.member)
+                if kind == RUN:
+                    runs.append(self._look(part, name))
+                elif kind in self._lookers:
+                    looks.create_task(self._hand_over(self._lookers[kind], part, timer.member, name))
+        await asyncio.gather(*runs)
+
+    async def _hand_over(self, looker: Looker, taken: Taken, member: str, name: str) -> None:
+        try:
+            due_ms = await looker.look(name)
+            settled = await self._timers.settle(member, taken.hidden_until_ms, due_ms)
+            # While a timer is hidden, later times do not enter it; and whoever took it meanwhile settled for its own.
+            changed_ms = await looker.next_look_ms(name)
+            if changed_ms is not None and (not settled or due_ms is None or changed_ms < due_ms):
+                await self._timers.arm(member, changed_ms)
+        except StoreUnavailable:
+            pass
+        except Exception:
+            logger.exception("timer %s", member)
 
     def _fall_due(self, run: Run, draft: Draft, dependencies: Verdict) -> None:
         since_ms = draft.at_ms if self._listening_since_ms is None else self._listening_since_ms
@@ -127,22 +190,29 @@ class Timers:
         while True:
             await asyncio.sleep(RECONCILE_S)
             try:
+                before_ms = self._journal.clock.now_ms() - STUCK_MS
                 for tenant in await self._indexes.tenants():
-                    await self._finish_changes(tenant)
+                    await self.finish_changes(tenant, before_ms=before_ms)
             except StoreUnavailable:
                 pass
             except Exception:
                 logger.exception("reconciling")
 
-    async def _finish_changes(self, tenant: str) -> None:
+    async def finish_changes(self, tenant: str, *, before_ms: int) -> None:
+        """Bring queues and indexes to what the records of changes say that were begun before, and never finished."""
         now_ms = self._journal.clock.now_ms()
-        for note in await self._indexes.stuck_changes(tenant, now_ms - STUCK_MS):
+        for note in await self._indexes.stuck_changes(tenant, before_ms):
             run = await self._store.load_any(note.run_id)
             if run is not None:
                 await self._journal.reindex(run, note.change_id)
             elif note.begun_ms < now_ms - ABANDONED_MS:
-                # Never created, or removed by somebody who did not get to the indexes.
-                await self._journal.forget(tenant, note.run_id, note.change_id)
+                # Never created, or removed by somebody who did not get to its files and the indexes.
+                await self._runs.forget(tenant, note.run_id, note.change_id)
+
+
+def _kind_of(member: str) -> tuple[str, str]:
+    kind, colon, name = member.partition(":")
+    return (kind, name) if colon else (RUN, member)
 
 
 def _made_ms(run_id: str) -> int:

@@ -17,6 +17,7 @@ from gateway.domain.access import Grant
 from gateway.domain.draft import Draft
 from gateway.domain.due import heard_ms
 from gateway.domain.events import Event, decode
+from gateway.domain.lifecycle import Status
 from gateway.domain.placement import Standing, standing
 from gateway.domain.run import Run
 from gateway.errors import GatewayError, StoreUnavailable
@@ -128,14 +129,16 @@ class Work:
             while len(claimed) < most:
                 began_s = time.monotonic()
                 reserved = await self._queues.reserve(grant.tenant, name, most - len(claimed), grant.agents)
-                await self._ask_after(reserved.suspects)
-                if not reserved.run_ids:
+                await self._ask_after(grant.tenant, name, reserved.suspects)
+                if not reserved.run_ids and not reserved.unfinished:
                     break
-                tries = [self._try_claim(grant, run_id, worker, began_s) for run_id in reserved.run_ids]
+                tries = [self._try_claim(grant, name, run_id, worker, began_s) for run_id in reserved.run_ids]
                 claimed += [taken for taken in await asyncio.gather(*tries) if taken is not None]
         return claimed
 
-    async def _try_claim(self, grant: Grant, run_id: str, worker: str | None, began_s: float) -> Claimed | None:
+    async def _try_claim(
+        self, grant: Grant, queue: str, run_id: str, worker: str | None, began_s: float
+    ) -> Claimed | None:
         """Claim a reserved run; None when its record says that it is not to be had, and its queue then knows."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
 
@@ -148,18 +151,18 @@ class Work:
         except StoreUnavailable:
             raise
         except GatewayError:
-            await self._ask_after([run_id])
+            await self._ask_after(grant.tenant, queue, [run_id])
             return None
         telemetry.CLAIM_WAIT_SECONDS.observe(max(0, (run.state.claimed_ms or 0) - (run.state.queued_ms or 0)) / 1000)
         return await self._equip(run, token)
 
-    async def _ask_after(self, run_ids: Sequence[str]) -> None:
-        """Bring the queues of these runs to what their records say."""
+    async def _ask_after(self, tenant: str, queue: str, run_ids: Sequence[str]) -> None:
+        """Bring a queue to what the records of these runs say."""
         for run_id, run in zip(run_ids, await self._runs.load_many(run_ids), strict=True):
             if run is not None:
                 await self._queues.sync(run)
             else:
-                logger.info("run %s is in a queue, and gone", run_id)
+                await self._queues.drop(tenant, queue, run_id)
 
     async def _claimed_before(self, grant: Grant, known: str) -> list[Claimed]:
         """Return what a claim under the same key was given, as far as it is still held."""
@@ -175,18 +178,28 @@ class Work:
         seqs = [seq for mark, seq in run.marks.items() if mark.startswith("answered:")]
         recent = sorted(seq for seq in seqs if seq > run.marks.get("attempt", 0)) if run.state.continues else []
         checkpoint_seq = run.checkpoint_seq
-        wanted = recent if checkpoint_seq is None else [checkpoint_seq, *recent]
-        preset, *events = await asyncio.gather(self._agents.preset(run), *(self._event(run.id, seq) for seq in wanted))
-        if checkpoint_seq is None:
-            return Claimed(run, token, None, events, preset)
-        return Claimed(run, token, events[0], events[1:], preset)
+        preset, checkpoint, *answers = await asyncio.gather(
+            self._agents.preset(run),
+            self._event(run.id, checkpoint_seq or 0, "checkpoint.created"),
+            *(self._event(run.id, seq, "run.input_received") for seq in recent),
+        )
+        return Claimed(run, token, checkpoint, [answer for answer in answers if answer is not None], preset)
 
-    async def _event(self, run_id: str, seq: int) -> Event:
+    async def _event(self, run_id: str, seq: int, kind: str) -> Event | None:
+        """Return an event of the run's log; None when the log has been trimmed beyond it, or seq is 0."""
+        if not seq:
+            return None
         _head, entries = await self._logs.read(LogName.of_run(run_id), seq, entries=1, payload_bytes=1)
-        return decode(entries[0].line)
+        event = decode(entries[0].line) if entries and entries[0].seq == seq else None
+        return event if event is not None and event.type == kind else None
 
-    async def heartbeat(self, caller: Caller, run_id: str, *, lease: str, attempt: int | None) -> Beat:
+    async def heartbeat(
+        self, caller: Caller, run_id: str, *, lease: str, attempt: int | None, start: bool = False
+    ) -> Beat:
         """Keep a lease up, and learn what its holder has not seen.
+
+        Args:
+            start: Start the attempt, unless an append has.
 
         Raises:
             Fenced: the lease is over.
@@ -194,19 +207,35 @@ class Work:
         """
         run = require_run(caller.grant, await self._runs.load(run_id, caller.tenant))
         guard = Guard(tenant=caller.tenant, attempt=attempt, lease=lease)
+        if start and run.state.status is Status.DEQUEUED:
+            await self._journal.change(run_id, caller.tenant, _start, guard=guard, by_holder=True)
         appended = await self._journal.beat(run_id, guard, Dedupe())
         expires_ms = self._journal.clock.now_ms() + run.spec.lease_ms
         return Beat(str(appended.status), appended.attempt, expires_ms, pending_of(appended))
 
-    async def release(self, caller: Caller, run_id: str, *, lease: str, attempt: int | None, reason: str | None) -> Run:
+    async def release(
+        self,
+        caller: Caller,
+        run_id: str,
+        *,
+        lease: str,
+        attempt: int | None,
+        reason: str | None,
+        expected_seq: int | None = None,
+    ) -> Run:
         """Give a run back; whoever claims it next goes on at its question, or does the attempt again.
+
+        Args:
+            expected_seq: Where the log's head must still be: an answer that came meanwhile is then not given away.
 
         Raises:
             Fenced: the lease is over.
             IllegalTransition: the run has ended.
+            SeqConflict: the log has gone on.
         """
-        dedupe = caller.dedupe("release", {"lease": lease, "reason": reason}, self._idempotency_ms)
-        guard = Guard(tenant=caller.tenant, attempt=attempt, lease=lease)
+        body = {"lease": lease, "reason": reason, "expected_seq": expected_seq}
+        dedupe = caller.dedupe("release", body, self._idempotency_ms)
+        guard = Guard(tenant=caller.tenant, attempt=attempt, lease=lease, expected_seq=expected_seq)
 
         def decide(run: Run, draft: Draft) -> None:
             attempts.release(run, draft, caller.actor, reason)
@@ -224,6 +253,11 @@ class Work:
         access.require_tenant_wide(grant)
         names = await self._queues.names(grant.tenant)
         return list(await asyncio.gather(*(self._queues.depth(grant.tenant, name) for name in names)))
+
+
+def _start(run: Run, draft: Draft) -> None:
+    if draft.status is Status.DEQUEUED:
+        attempts.start(run, draft)
 
 
 def lease_ends_ms(run: Run) -> int | None:

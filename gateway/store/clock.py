@@ -12,6 +12,7 @@ class StoreClock:
 
     def __init__(self) -> None:
         self._offset_us = int(time.time() * 1e6) - _monotonic_us()
+        self._latest_ms = 0
 
     async def sync(self, link: Link) -> None:
         """Read the store's time; half of the round trip is taken off."""
@@ -21,8 +22,9 @@ class StoreClock:
         self._offset_us = int(seconds) * 1_000_000 + int(micros) - (before + after) // 2
 
     def now_ms(self) -> int:
-        """Return the store's Unix time in ms."""
-        return (self._offset_us + _monotonic_us()) // 1000
+        """Return the store's Unix time in ms, never less than before: a reading may find that it was ahead."""
+        self._latest_ms = max(self._latest_ms, (self._offset_us + _monotonic_us()) // 1000)
+        return self._latest_ms
 
 
 def _monotonic_us() -> int:

@@ -20,7 +20,7 @@ MOVING = 1_000
 """Runs in change that a list reads; where there are more, it reads the index of all runs instead."""
 
 LAST_REV = 2**53
-_LINKS = ("parent_run_id", "root_run_id", "batch_id")
+_LINKS = ("parent_run_id", "root_run_id", "batch_id", "schedule_id")
 
 
 class Reservation(msgspec.Struct, frozen=True):
@@ -71,9 +71,7 @@ class IndexStore:
             IdempotencyMismatch: the idempotency key was used with another body.
         """
         tenant, change_id = spec.tenant, _new_change_id()
-        if tenant not in self._tenants:
-            await self._writes.call("SADD", keys.TENANTS, tenant)
-            self._tenants.add(tenant)
+        await self.note_tenant(tenant)
         names = [
             keys.tenant_idempotency(tenant, dedupe.idempotency or "-"),
             keys.tenant_clock(tenant),
@@ -88,6 +86,12 @@ class IndexStore:
             raise _mismatch()
         run_id, created_us = reply
         return Reservation(run_id.decode(), created_us, change_id)
+
+    async def note_tenant(self, tenant: str) -> None:
+        """Have the tenant among those that the reconciler walks."""
+        if tenant not in self._tenants:
+            await self._writes.call("SADD", keys.TENANTS, tenant)
+            self._tenants.add(tenant)
 
     async def find_reserved(self, tenant: str, idempotency: str, fingerprint: str) -> str | None:
         """Return the run id that was reserved under an idempotency key, None when none was.
@@ -237,7 +241,7 @@ class IndexStore:
         await self._writes.call("ZREM", key, *run_ids)
 
     async def tenants(self) -> list[str]:
-        """Return every tenant that ever created a run."""
+        """Return every tenant that ever created a run or a file."""
         return [t.decode() for t in await self._reads.call("SMEMBERS", keys.TENANTS)]
 
     async def dependents(self, tenant: str, run_id: str) -> list[str]:

@@ -5,13 +5,21 @@ timer partition.
 
     key                                  lifetime
     gw:{<run>}:run :log :writers         until the run is purged or its retention ends (timers)
+    gw:{<run>}:hooks :deliveries         until the run is purged or its retention ends
     gw:{<run>}:idem:<hash>               `idempotency_s` after the write
     gw:{t:<tenant>}:…  indexes           an entry leaves with its run; lists drop entries without a record
     gw:{t:<tenant>}:idem:<hash>          `idempotency_s` after the reservation
     gw:{t:<tenant>}:gone:<run>           `idempotency_s` after the purge
+    gw:{t:<tenant>}:gone:<file>          `idempotency_s` after the deletion
+    gw:{t:<tenant>}:file:<file>          until the file is deleted, its run removed, or its age reached
+    gw:{t:<tenant>}:files :aging         an entry leaves with its file, of :aging sooner
+    gw:{t:<tenant>}:filesof:<run>        an entry leaves with its file
+    gw:{t:<tenant>}:swept                an hour after the search for forgotten bytes of files
     gw:{t:<tenant>}:clock                for ever, one a tenant
     gw:{t:<tenant>}:feed :feedlog        for ever, trimmed to `feed_entries`
     gw:{t:<tenant>}:queues :agents :agentversions   for ever, an entry a queue, an agent, a version of an agent
+    gw:{t:<tenant>}:hooksecrets          an entry a webhook of an agent, until its definition has it no more
+    gw:{t:<tenant>}:schedules :scheduleids   an entry a schedule, until it is removed
     gw:{q:<tenant>:<queue>}:…            an entry leaves with its run; `used` and `limits` hold one for each agent
     gw:{timers:<nn>}                     for ever, an entry leaves when nothing is due any more
     gw:{access}:keys :secret :tenants    for ever
@@ -40,6 +48,16 @@ def writers(run_id: str) -> str:
     return f"gw:{{{run_id}}}:writers"
 
 
+def hook_states(run_id: str) -> str:
+    """HASH: webhook id → `cursor tries due_ms busy_until_ms holder knocked state`, as `lua/begin_delivery.lua` says."""
+    return f"gw:{{{run_id}}}:hooks"
+
+
+def deliveries(run_id: str) -> str:
+    """LIST: the last tries to tell the run's webhooks, newest first."""
+    return f"gw:{{{run_id}}}:deliveries"
+
+
 def run_idempotency(run_id: str, digest: str) -> str:
     """STRING: `first_seq last_seq fingerprint` of the write made under an idempotency key."""
     return f"gw:{{{run_id}}}:idem:{digest}"
@@ -59,9 +77,34 @@ def tenant_idempotency(tenant: str, digest: str) -> str:
     return _tenant(tenant, f"idem:{digest}")
 
 
-def gone(tenant: str, run_id: str) -> str:
-    """STRING: the mark of who purged the run, while its id may still be held by an idempotency key."""
-    return _tenant(tenant, f"gone:{run_id}")
+def gone(tenant: str, name: str) -> str:
+    """STRING: the mark of who removed the run or file, while its id may still be held by an idempotency key."""
+    return _tenant(tenant, f"gone:{name}")
+
+
+def file(tenant: str, file_id: str) -> str:
+    """STRING: a file's record, as JSON."""
+    return _tenant(tenant, f"file:{file_id}")
+
+
+def files(tenant: str) -> str:
+    """ZSET: every file of the tenant, by name, which is by time: a file's id begins with it."""
+    return _tenant(tenant, "files")
+
+
+def files_of(tenant: str, run_id: str) -> str:
+    """ZSET: the files that a run made, by name."""
+    return _tenant(tenant, f"filesof:{run_id}")
+
+
+def aging_files(tenant: str) -> str:
+    """ZSET: files that are removed at a certain age unless a run has them, by name."""
+    return _tenant(tenant, "aging")
+
+
+def swept(tenant: str) -> str:
+    """STRING: who looks for forgotten bytes of the tenant's files, so that others need not."""
+    return _tenant(tenant, "swept")
 
 
 def tenant_clock(tenant: str) -> str:
@@ -131,6 +174,11 @@ def agent_versions(tenant: str) -> str:
     return _tenant(tenant, "agentversions")
 
 
+def hook_secrets(tenant: str) -> str:
+    """HASH: `agent_id webhook_id` → the secret that signs what it is told."""
+    return _tenant(tenant, "hooksecrets")
+
+
 QUEUE_PARTS = ("entries", "lanes", "places", "ready", "parked", "hidden", "permits", "holders", "used", "limits")
 """The keys of a queue, as `lua/lanes.lua` takes them and says what each holds."""
 
@@ -145,18 +193,38 @@ def queue_channel(tenant: str, name: str) -> str:
     return f"gw:{{q:{tenant}:{name}}}:ev"
 
 
-def partition(run_id: str) -> int:
-    """Return the timer partition of a run, 0 to 15."""
-    return zlib.crc32(run_id.encode()) % PARTITIONS
+def partition(member: str) -> int:
+    """Return the timer partition of a run or of whatever else is looked at, 0 to 15."""
+    return zlib.crc32(member.encode()) % PARTITIONS
+
+
+def schedules(tenant: str) -> str:
+    """HASH: schedule id → `revision` and the schedule as JSON."""
+    return _tenant(tenant, "schedules")
+
+
+def schedule_ids(tenant: str) -> str:
+    """ZSET: the ids of the tenant's schedules, all at 0, in the order of their bytes."""
+    return _tenant(tenant, "scheduleids")
+
+
+def schedule_timer(tenant: str, schedule_id: str) -> str:
+    """Return the timer by which a schedule is looked after."""
+    return f"schedule:{tenant}:{schedule_id}"
+
+
+def hook_timer(run_id: str) -> str:
+    """Return the timer by which a run's webhooks are looked after."""
+    return f"hook:{run_id}"
 
 
 def timers(number: int) -> str:
-    """ZSET: run id → when to look at it, in Unix ms."""
+    """ZSET: run id, or `kind:rest` → when to look at it, in Unix ms."""
     return f"gw:{{timers:{number:02}}}"
 
 
 TENANTS = "gw:{access}:tenants"
-"""SET: every tenant that ever created a run; the reconciler walks it."""
+"""SET: every tenant that ever created a run or a file; the reconciler walks it."""
 
 API_KEYS = "gw:{access}:keys"
 """HASH: SHA-256 of an API key → its record."""

@@ -6,22 +6,28 @@ import asyncio
 
 import msgspec
 
-from gateway.domain.placement import agent_limit, lane, order, standing
+from gateway.domain.placement import Standing, agent_limit, lane, order, standing
 from gateway.domain.run import Run
 from gateway.store import keys
 from gateway.store.link import Argument, Link
 from gateway.store.scripts import LIMIT_QUEUE, RESERVE_RUNS, SYNC_QUEUE
 
 HIDE_MS = 5_000
+GONE_REV = 2**53
+"""Newer than anything that a queue was told of a run."""
 TRUST_MS = 60_000
 """After so long it is asked whether a run that holds a permit is still leased."""
 
 
 class Reserved(msgspec.Struct, frozen=True):
-    """Runs that are hidden for whoever reserved them, and runs whose permits should be asked after."""
+    """Runs that are hidden for whoever reserved them, and runs whose permits should be asked after.
+
+    `unfinished`: there is more to look at than one call may.
+    """
 
     run_ids: list[str]
     suspects: list[str]
+    unfinished: bool = False
 
 
 class QueueDepth(msgspec.Struct, frozen=True):
@@ -68,6 +74,11 @@ class QueueStore:
             ],
         )
 
+    async def drop(self, tenant: str, name: str, run_id: str) -> None:
+        """Have the queue forget a run that is gone."""
+        args: list[Argument] = [run_id, GONE_REV, str(Standing.LEAVE), "-", "-", "", TRUST_MS]
+        await SYNC_QUEUE.call(self._link, keys.queue(tenant, name), [*args, keys.queue_channel(tenant, name)])
+
     async def reserve(self, tenant: str, name: str, most: int, agents: frozenset[str] | None = None) -> Reserved:
         """Reserve up to `most` runs that are next; each shows again after 5 s unless it was claimed.
 
@@ -76,9 +87,9 @@ class QueueStore:
         """
         wanted = "" if agents is None else "," + ",".join(sorted(agents)) + ","
         _word, reply = await RESERVE_RUNS.call(self._link, keys.queue(tenant, name), [most, HIDE_MS, wanted])
-        count = reply[0]
-        names = [run_id.decode() for run_id in reply[1:]]
-        return Reserved(names[count:], names[:count])
+        unfinished, count = reply[:2]
+        names = [run_id.decode() for run_id in reply[2:]]
+        return Reserved(names[count:], names[:count], unfinished == b"1")
 
     async def limit(self, tenant: str, agent_id: str, most: int | None) -> None:
         """Let workers hold at most so many runs of an agent at once, in each queue; None for any number."""
@@ -88,7 +99,10 @@ class QueueStore:
                 "" if most is None else most,
                 keys.queue_channel(tenant, name),
             ]
-            await LIMIT_QUEUE.call(self._link, keys.queue(tenant, name), args)
+            unfinished = True
+            while unfinished:
+                _word, reply = await LIMIT_QUEUE.call(self._link, keys.queue(tenant, name), args)
+                unfinished = reply[0] == b"1"
 
     async def names(self, tenant: str) -> list[str]:
         """Return the tenant's queues by name."""

@@ -30,7 +30,6 @@ from gateway.store.scripts import APPEND, REMOVE_RUN, TRIM_LOG, Word
 
 _ENDING_ROOM = 1_000
 _PARSED_AT_ONCE_BYTES = 256 * 1024
-_ENDING = TERMINAL | {Status.CANCELLING}
 TOTALS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_microusd", "credits_micro")
 
 
@@ -61,7 +60,10 @@ class Guard(msgspec.Struct, frozen=True):
 
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
-    """One atomic change of a run: events, and what of the record changes with them."""
+    """One atomic change of a run: events, and what of the record changes with them.
+
+    `changes` are of its state and count in its revision; `notes` are not.
+    """
 
     guard: Guard
     events: Sequence[bytes]
@@ -70,6 +72,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     changes: dict[str, Argument] = {}
     increments: dict[str, int] = {}
     marks: dict[str, int] = {}
+    notes: dict[str, str] = {}
     by_holder: bool = False
     own_index: int = 0
     is_output: bool = False
@@ -80,6 +83,7 @@ class Appended(msgspec.Struct, frozen=True):
     """The answer of the door: seqs of the caller's events, and the record after (or, repeated, at) the write.
 
     `pending` names what the holder has not seen: seq of a cancel request, a pause, an answer; 0 for none.
+    `hooked` are the patterns of events that the run's webhooks want, joined by commas.
     """
 
     first_seq: int
@@ -92,6 +96,7 @@ class Appended(msgspec.Struct, frozen=True):
     cancel_seq: int
     pause_seq: int
     input_seq: int
+    hooked: str = ""
 
 
 class RevisionMoved(Exception):
@@ -192,8 +197,8 @@ class RunStore:
             dedupe.fingerprint,
             _text(dedupe.lifetime_ms if dedupe.idempotency else None),
             "1" if write.by_holder else "",
-            # A full log still takes the events that end the run.
-            limits.log_events + (_ENDING_ROOM if write.changes.get("status") in _ENDING else 0),
+            # A full log still takes what changes the run: its end above all.
+            limits.log_events + (_ENDING_ROOM if write.changes else 0),
             limits.writers,
             limits.notice_bytes,
             write.own_index,
@@ -201,7 +206,7 @@ class RunStore:
             "1" if write.is_output else "",
             "1" if write.forget_writers else "",
         ]
-        for pairs in (write.changes, write.increments, write.marks):
+        for pairs in (write.changes, write.increments, write.marks, write.notes):
             args.append(len(pairs))
             for field, value in pairs.items():
                 args += (field, value)
@@ -228,10 +233,10 @@ class RunStore:
 
     async def remove(self, run: Run) -> None:
         """Remove an ended run, record and log."""
-        await self._after_end(REMOVE_RUN, run, [])
+        await self._after_end(REMOVE_RUN, run, [], keys.hook_states(run.id), keys.deliveries(run.id))
 
-    async def _after_end(self, script: Any, run: Run, more: list[Argument]) -> None:
-        names = [keys.record(run.id), keys.log(run.id), keys.writers(run.id)]
+    async def _after_end(self, script: Any, run: Run, more: list[Argument], *others: str) -> None:
+        names = [keys.record(run.id), keys.log(run.id), keys.writers(run.id), *others]
         word, reply = await script.call(self._writes, names, [run.spec.tenant, _joined(TERMINAL), run.rev, *more])
         if word is Word.REVISION:
             raise RevisionMoved
@@ -252,8 +257,10 @@ def record_changes(
         "status": str(state.status),
         "attempt": state.attempt,
         "held": "1" if state.held else "",
-        "log_expired": "",
     }
+    if not state.terminal:
+        # A log that goes on is kept.
+        changes["log_expired"] = ""
     if new:
         changes |= {"spec": msgspec.json.encode(spec), "tenant": spec.tenant}
     if lease is not None:
@@ -277,12 +284,14 @@ def _parse(reply: list[bytes]) -> Run:
         output_ms=int(fields.get(b"output_ms", 0)),
         log_expired=fields.get(b"log_expired") == b"1",
         marks={k[2:].decode(): int(v) for k, v in fields.items() if k.startswith(b"m:")},
+        hooked=fields.get(b"hooked", b"").decode(),
+        model=fields[b"model"].decode() if b"model" in fields else None,
         totals=Totals(*(int(fields.get(b"u:" + name.encode(), 0)) for name in TOTALS)),
     )
 
 
 def _appended(reply: list[Any], *, duplicate: bool) -> Appended:
-    first, last, status, rev, attempt, head_tag, holder_seq, cancel, pause, answer = reply
+    first, last, status, rev, attempt, head_tag, holder_seq, cancel, pause, answer, hooked = reply
     state = Status(status.decode())
     return Appended(
         first_seq=first,
@@ -295,6 +304,7 @@ def _appended(reply: list[Any], *, duplicate: bool) -> Appended:
         cancel_seq=cancel if state is Status.CANCELLING else 0,
         pause_seq=pause if state is Status.PAUSED else 0,
         input_seq=answer if answer > holder_seq else 0,
+        hooked=hooked.decode(),
     )
 
 

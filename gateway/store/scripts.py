@@ -33,6 +33,8 @@ class Word(StrEnum):
     OLD = "OLD"
     MOVED = "MOVED"
     CROWDED = "CROWDED"
+    LATER = "LATER"
+    MORE = "MORE"
 
 
 class Script:
@@ -72,8 +74,15 @@ REINDEX = Script("reindex")
 READ_INDEXES = Script("read_indexes")
 TAKE_DUE = Script("take_due")
 SETTLE_TIMER = Script("settle_timer")
+ARM_TIMER = Script("arm_timer")
 SYNC_QUEUE = Script("sync_queue", "lanes")
 RESERVE_RUNS = Script("reserve_runs", "lanes")
 LIMIT_QUEUE = Script("limit_queue", "lanes")
 PUT_AGENT = Script("put_agent")
 FORGET_KEY = Script("forget_key")
+BEGIN_DELIVERY = Script("begin_delivery")
+NOTE_DELIVERY = Script("note_delivery")
+REWIND_HOOK = Script("rewind_hook")
+SWAP_SCHEDULE = Script("swap_schedule")
+PUT_FILE = Script("put_file")
+REMOVE_FILE = Script("remove_file")

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError
+from redis.exceptions import ResponseError
 
 from gateway.errors import StoreUnavailable
-from gateway.store.link import BACKOFF_S, make_connection
+from gateway.store.link import BACKOFF_S
+from gateway.store.wire import ProtocolBroken, Wire, open_wire, pack
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +32,7 @@ class Subscription:
         self._on_restored = on_restored
         self._handlers: dict[bytes, Handler] = {}
         self._waiting: dict[bytes, list[asyncio.Future[None]]] = {}
-        self._connection: AbstractConnection | None = None
-        self._outgoing: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self._connection: Wire | None = None
         self._unconfirmed: set[bytes] = set()
         self._restoring = False
         self.restores = 0
@@ -49,7 +48,7 @@ class Subscription:
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(name, []).append(confirmed)
         if self._connection is not None:
-            self._outgoing.put_nowait(("SUBSCRIBE", name))
+            self._connection.send(pack(("SUBSCRIBE", name)))
         try:
             async with asyncio.timeout(self._timeout_s):
                 await confirmed
@@ -70,66 +69,51 @@ class Subscription:
         name = channel.encode()
         self._handlers.pop(name, None)
         if self._connection is not None:
-            self._outgoing.put_nowait(("UNSUBSCRIBE", name))
+            self._connection.send(pack(("UNSUBSCRIBE", name)))
 
     async def reset(self) -> None:
         """Drop the connection; it is made again. For a connection that has gone deaf."""
-        connection = self._connection
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+        if self._connection is not None:
+            self._connection.close()
 
     async def run(self) -> None:
         """Own the connection; for ever."""
         failures = 0
         while True:
-            connection = make_connection(self._url, self._name)
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    await connection.connect()  # type: ignore[no-untyped-call]
+                    connection = await open_wire(self._url, self._name)
                 failures = 0
                 await self._serve(connection)
-            except (RedisError, OSError, TimeoutError, EOFError) as error:
+            except (ResponseError, OSError, TimeoutError) as error:
                 logger.debug("store subscription: %s", error)
-            finally:
-                self._connection = None
-                await connection.disconnect(nowait=True)
             await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
             failures += 1
 
-    async def _serve(self, connection: AbstractConnection) -> None:
-        while not self._outgoing.empty():
-            self._outgoing.get_nowait()
+    async def _serve(self, connection: Wire) -> None:
+        connection.take = self._take
         self._connection = connection
-        self._unconfirmed = set(self._handlers)
-        self._restoring = True
-        for name in self._handlers:
-            self._outgoing.put_nowait(("SUBSCRIBE", name))
-        self._check_restored()
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._write(connection))
-                tasks.create_task(self._read(connection))
-        except* (RedisError, OSError, TimeoutError, EOFError) as group:
-            raise ConnectionError(str(group.exceptions[0])) from group
+            self._unconfirmed = set(self._handlers)
+            self._restoring = True
+            for name in self._handlers:
+                connection.send(pack(("SUBSCRIBE", name)))
+            self._check_restored()
+            await connection.lost
+        finally:
+            self._connection = None
+            connection.close()
 
-    async def _write(self, connection: AbstractConnection) -> None:
-        while True:
-            commands = [await self._outgoing.get()]
-            while not self._outgoing.empty() and len(commands) < 1000:
-                commands.append(self._outgoing.get_nowait())
-            packed = b"".join(b"".join(connection.pack_command(*c)) for c in commands)
-            await connection.send_packed_command([packed], check_health=False)
-
-    async def _read(self, connection: AbstractConnection) -> None:
-        while True:
-            message: Any = await connection.read_response(disable_decoding=True, timeout=None)
-            kind, channel, payload = message
-            if kind == b"message":
-                handler = self._handlers.get(channel)
-                if handler is not None:
-                    self._hand_over(handler, channel, payload)
-            elif kind == b"subscribe":
-                self._confirm(channel)
+    def _take(self, message: Any) -> None:
+        if isinstance(message, ResponseError):
+            raise ProtocolBroken(str(message))
+        kind, channel, payload = message
+        if kind == b"message":
+            handler = self._handlers.get(channel)
+            if handler is not None:
+                self._hand_over(handler, channel, payload)
+        elif kind == b"subscribe":
+            self._confirm(channel)
 
     def _hand_over(self, handler: Handler, channel: bytes, payload: bytes) -> None:
         try:

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from ulid import ULID
 
-from gateway.app import open_access
 from gateway.domain.access import SCOPES
+from gateway.keyring import open_access
 from gateway.settings import Settings
 from tests.support.browser import Page, find_chromium, open_page, run_chromium
 from tests.support.running import RunningGateway, RunningStore, run_gateway
@@ -42,7 +42,7 @@ async def gateway(served: RunningGateway, store: RunningStore) -> AsyncIterator[
         key, _ = await keys.create(tenant=tenant, name="test", scopes=SCOPES, principal=None, agents=None)
     headers = {"authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=served.url, headers=headers, timeout=20) as client:
-        yield RunningGateway(served.gateway, served.url, key, tenant, client)
+        yield RunningGateway(served.gateway, served.url, key, tenant, client, served.data_dir)
 
 
 @pytest.fixture

@@ -298,6 +298,24 @@ def test_a_fold_stays_within_its_bytes() -> None:
     assert len(state.checkpoints) == 1
 
 
+def test_results_outlast_the_rest() -> None:
+    """The newest outputs and files stay when what surrounded them is dropped; large values say where they are."""
+    bounds = Bounds(fresh_bytes=100_000, results=3)
+    about = {"size_bytes": 1, "content_type": "text/plain"}
+    made = [("file.created", {"file_id": f"f{n}", "name": f"n{n}", **about}) for n in range(5)]
+    outputs = [("output.set", {"key": f"k{n}", "value": ["x" * 100 * n]}) for n in range(5)]
+    many = [event for n in range(5_000) for event in (begin(f"s{n}"), finish(f"s{n}"))]
+    state = fold_all(log(*made, *outputs, *many), bounds=bounds)
+    assert state.kept_from_seq > 5_000
+    assert [file.file_id for file in state.files] == ["f2", "f3", "f4"]
+    assert [(o.key, o.value) for o in state.outputs.values()] == [
+        ("k2", ["x" * 200]),
+        ("k3", {"elided_bytes": 304, "seq": 9}),
+        ("k4", {"elided_bytes": 404, "seq": 10}),
+    ]
+    assert store(state) == state
+
+
 def test_lines_and_custom_events_are_bounded() -> None:
     """Only the last ones are kept, and how many there were."""
     lines = [("log", {"level": "info", "message": str(i)}) for i in range(LOG_LINES + 5)]
@@ -346,7 +364,7 @@ LOGS = st.builds(
 )
 
 
-TIGHT = Bounds(value_bytes=12, fresh_bytes=700, running=2, messages=1)
+TIGHT = Bounds(value_bytes=12, fresh_bytes=700, running=2, messages=1, results=2, result_bytes=6)
 ALL_BOUNDS = st.sampled_from([BOUNDS, TIGHT])
 
 

@@ -76,6 +76,8 @@ async def send_request(
         (errors.TooLarge("no"), 413, "too_large"),
         (errors.Unauthenticated("no"), 401, "unauthenticated"),
         (errors.Forbidden("no"), 403, "forbidden"),
+        (errors.UrlExpired("no"), 403, "url_expired"),
+        (errors.RangeUnsatisfiable("no", size_bytes=7), 416, "range_not_satisfiable"),
         (errors.NotFound("no"), 404, "not_found"),
         (errors.NoSuchQuestion("no"), 404, "unknown_request"),
         (errors.MethodNotAllowed("no"), 405, "method_not_allowed"),

@@ -6,24 +6,37 @@ import asyncio
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+import msgspec
+
 from gateway.domain.cursor import START, Cursor
 from gateway.hub.outlet import Message
 from gateway.store.log import Entry
 
 
 class Plain:
-    """An encoder that leaves entries as they are."""
+    """An encoder that leaves entries as they are; as bytes, for connections that take those, a line of JSON each."""
 
     def __init__(self, key: Hashable | None = "plain") -> None:
         self.key = key
 
     def encode(self, entries: Sequence[Entry]) -> list[Message]:
         """Return one message for all entries."""
-        return [{"entries": list(entries)}]
+        return [_with_wire({"entries": list(entries)})]
 
     def control(self, name: str, facts: dict[str, Any], cursor: Cursor | None = None) -> list[Message]:
         """Return a message of the frame's name and facts."""
-        return [{"control": name, **facts}]
+        return [_with_wire({"control": name, **facts})]
+
+
+def _with_wire(message: Message) -> Message:
+    return {**message, "wire": msgspec.json.encode(message) + b"\n"}
+
+
+def _read_wire(line: bytes) -> Message:
+    message: Message = msgspec.json.decode(line)
+    if "entries" in message:
+        message["entries"] = msgspec.convert(message["entries"], list[Entry])
+    return message
 
 
 class Client:
@@ -61,6 +74,14 @@ class Client:
         """The gateway ends the connection."""
         self.hung_up = True
 
+    def write(self, wire: bytes) -> bool:
+        """Take messages as bytes, or none of them while the client does not read."""
+        if not self._open.is_set():
+            return False
+        for line in wire.splitlines():
+            self._take_safely(_read_wire(line))
+        return True
+
     async def send(self, message: Message) -> None:
         """Take one message, suspending while the client does not read."""
         if not self._open.is_set():
@@ -68,6 +89,9 @@ class Client:
             self.most_waiting = max(self.waiting, self.most_waiting)
             await self._open.wait()
             self.waiting -= 1
+        self._take_safely(message)
+
+    def _take_safely(self, message: Message) -> None:
         try:
             self._take(message)
         except AssertionError as error:
@@ -76,6 +100,7 @@ class Client:
             raise
 
     def _take(self, message: Message) -> None:
+        message = {name: value for name, value in message.items() if name != "wire"}
         self.messages.append(message)
         if "control" in message:
             self.controls.append(message)

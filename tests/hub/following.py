@@ -10,6 +10,7 @@ from typing import Any
 from gateway.domain.cursor import Cursor
 from gateway.domain.resume import judge
 from gateway.hub.channel import Channel, ChannelLimits
+from gateway.hub.cohort import Pushing
 from gateway.hub.outlet import Outlet
 from gateway.hub.reader import Encoder, Reader
 from gateway.store.subscription import Subscription
@@ -23,24 +24,21 @@ SMALL = ChannelLimits(ring_entries=16, ring_bytes=4096, chunk_bytes=1024)
 class Following:
     """A channel, what its log published, and the tasks that a hub would run for it."""
 
-    def __init__(self, log: Log, limits: ChannelLimits) -> None:
+    def __init__(self, log: Log, limits: ChannelLimits, pushing: Pushing | None = None) -> None:
         self.log = log
         self.hints: list[bytes] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._clients: list[Client] = []
-        self._dirty = False
+        self.pushing = pushing or Pushing()
         self._published = asyncio.Event()
         self.channel = Channel(
             log.name,
             log.reader,
             limits,
-            mark_dirty=self._mark_dirty,
+            want=self.pushing.want,
             spawn=self.spawn,
             wait_store=self._wait_store,
         )
-
-    def _mark_dirty(self, _channel: Channel) -> None:
-        self._dirty = True
 
     async def _wait_store(self) -> None:
         await asyncio.sleep(0.01)
@@ -75,15 +73,28 @@ class Following:
         await self.settle()
 
     async def open(
-        self, client: Client, encoder: Encoder | None = None, *, finish: bool = False, after: Cursor | None = None
+        self,
+        client: Client,
+        encoder: Encoder | None = None,
+        *,
+        finish: bool = False,
+        after: Cursor | None = None,
+        direct: bool = False,
+        linger_s: float = 0.0,
     ) -> Outlet:
-        """Connect a client that goes on where it stands, by the resume rule."""
+        """Connect a client that goes on where it stands, by the resume rule.
+
+        Args:
+            direct: Have it take bytes at once, as a transport does.
+        """
         self._clients.append(client)
         outlet = Outlet(
             client.send,
             self.spawn,
             hang_up=client.hang_up,
             transport="test",
+            write=client.write if direct else None,
+            linger_s=linger_s,
             finish=[{"finish": True}] if finish else [],
             farewell=lambda reason: [{"control": "stream.closed", "reason": reason}],
         )
@@ -114,13 +125,15 @@ class Following:
     async def settle(self) -> None:
         """Do everything that there is to do; what waits for a client that does not read is left."""
         while True:
-            if self._dirty:
-                self._dirty = False
-                await self.channel.flush()
-            elif len(self._tasks) > sum(client.blocked for client in self._clients):
+            if self.pushing.wanted:
+                await self.pushing.flush()
+            elif self._lingers() or len(self._tasks) > sum(client.blocked for client in self._clients):
                 await asyncio.sleep(0.0005)
             else:
                 return
+
+    def _lingers(self) -> bool:
+        return any(cohort._timer is not None for cohort in self.channel._cohorts.values())
 
     async def aclose(self) -> None:
         """End what is still under way."""
@@ -131,9 +144,11 @@ class Following:
 
 
 @asynccontextmanager
-async def follow(url: str, log: Log, limits: ChannelLimits = SMALL) -> AsyncIterator[Following]:
+async def follow(
+    url: str, log: Log, limits: ChannelLimits = SMALL, *, pushing: Pushing | None = None
+) -> AsyncIterator[Following]:
     """Follow a log that exists; its notifications go to `hints` only."""
-    following = Following(log, limits)
+    following = Following(log, limits, pushing)
     subscription = Subscription(url, "test-hints", timeout_s=5, on_restored=lambda: None)
     running = asyncio.create_task(subscription.run())
     try:

@@ -69,7 +69,10 @@ class World:
             client = self.clients[number] = Client(before.at, before.held)
             if not self.reading[number]:
                 client.stop_reading()
-            self.outlets[number] = await self.following.open(client, finish=True)
+            # One by `send`, one that takes bytes at once, one of those with pauses between.
+            self.outlets[number] = await self.following.open(
+                client, finish=True, direct=number > 0, linger_s=0.002 if number == 2 else 0
+            )
 
     async def cut(self, number: int, _: int) -> None:
         outlet, before = self.outlets[number], self.clients[number]

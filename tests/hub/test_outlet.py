@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from gateway.hub.channel import PUSH_SLICE, ChannelLimits
+from gateway.hub.channel import ChannelLimits
+from gateway.hub.cohort import PUSH_SLICE
 from gateway.hub.outlet import FAREWELL_S, Message, Outlet
 from gateway.store.link import Link
 from tests.hub.clients import Client, Plain
@@ -38,7 +39,7 @@ async def test_a_send_that_does_not_suspend_costs_no_task(store: RunningStore, l
         await following.settle()
         tasks.clear()
         following.channel.hear(await following.append("a"))
-        await following.channel.flush()
+        await following.pushing.flush()
         assert tasks == [asyncio.current_task()]
         assert client.seqs == [1, 2]
 
@@ -353,7 +354,7 @@ async def test_a_thousand_readers_give_others_their_turn(store: RunningStore, lo
         counting = asyncio.create_task(count())
         following.channel.hear(await following.append("a"))
         before = turns
-        await following.channel.flush()
+        await following.pushing.flush()
         assert turns - before >= 3
         counting.cancel()
         assert all(client.seqs == [1, 2] for client in clients)
@@ -368,7 +369,7 @@ async def test_a_reader_that_leaves_during_a_pass_gets_nothing_of_it(store: Runn
         await following.settle()
         following.channel.hear(await following.append("a"))
         asyncio.get_running_loop().call_soon(lambda: outlets[-1].remove(outlets[-1].readers[0]))
-        await following.channel.flush()
+        await following.pushing.flush()
         assert clients[-2].seqs == [1, 2]
         assert clients[-1].seqs == [1]
 

@@ -50,9 +50,16 @@ async def creating(api: RunningGateway, _run_id: str, key: str) -> httpx.Respons
     return await api.client.post("/v1/runs", json=body, headers={"idempotency-key": key})
 
 
+async def queueing(api: RunningGateway, _run_id: str, key: str) -> httpx.Response:
+    """Create a run that waits to be claimed."""
+    body = {"agent_id": "tester", "mode": "queued", "queue": "crash", "tags": {"crash": "yes"}}
+    return await api.client.post("/v1/runs", json=body, headers={"idempotency-key": key})
+
+
 # A change, the status it starts from, and what the log then has more, once.
 CHANGES: dict[str, tuple[Change, str, list[str]]] = {
     "create": (creating, "running", []),
+    "queue": (queueing, "running", []),
     "start": (appending(LOG), "queued", ["run.started", "log"]),
     "append": (appending(LOG), "running", ["log"]),
     "ask": (appending(LOG, ASK), "running", ["log", "run.waiting_for_input"]),
@@ -66,6 +73,7 @@ CHANGES: dict[str, tuple[Change, str, list[str]]] = {
     "replay": (acting("replay"), "completed", []),
     "purge": (acting("purge"), "completed", []),
 }
+STATUS_OF = {"create": "delayed", "queue": "queued"}
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +147,8 @@ async def test_a_change_that_is_cut_is_done_or_not_and_can_be_repeated(
             break
     else:
         pytest.fail("a change has fewer than twenty steps")
-    if name == "create":
-        params: dict[str, Any] = {"tag": "crash:yes", "limit": 100}
+    if name in ("create", "queue"):
+        params: dict[str, Any] = {"tag": "crash:yes", "status": STATUS_OF[name], "limit": 100}
         created = accepted(await witness.client.get("/v1/runs", params=params))["data"]
         assert len(created) in (step + 1, 2 * (step + 1))
 

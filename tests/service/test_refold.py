@@ -10,14 +10,16 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ulid import ULID
 
 from gateway.domain.catalogue import UsageRecorded
 from gateway.domain.evolve import evolve
 from gateway.domain.fold import measure_usage
 from gateway.domain.run import RunState, Totals
 from gateway.domain.times import parse_time
-from tests.support.native import act, get_log
+from tests.support.native import accepted, act, get_log
 from tests.support.running import COMPLETE, FAIL, LOG, RunningGateway, RunningStore, run_gateway
+from tests.support.work import act_as_holder, claim_one, queue_run, write
 
 pytestmark = pytest.mark.anyio
 
@@ -44,8 +46,10 @@ def question(**data: Any) -> tuple[str, Any]:
 DEEDS: dict[str, Deed] = {
     "log": appending(LOG),
     "use": appending(("usage.recorded", USED)),
+    "use another": appending(("usage.recorded", USED), ("usage.recorded", {**USED, "model": "n"}), LOG),
     "use and end": appending(("usage.recorded", USED), COMPLETE),
     "checkpoint": appending(("checkpoint.created", {"source": "s", "state": {"n": 1}})),
+    "output": appending(("output.set", {"key": "k", "value": 1}), LOG, ("output.set", {"key": "l", "value": 2})),
     "fail": appending(FAIL),
     "confirm": appending(("run.cancelled", {"reason": "r"})),
     "ask": appending(question()),
@@ -88,6 +92,11 @@ async def test_the_record_is_the_fold_of_the_log(
     for name in history:
         answer = await DEEDS[name](api, run_id)
         assert answer.status_code < 500, answer.text
+    await check_refold(api, run_id)
+
+
+async def check_refold(api: RunningGateway, run_id: str) -> None:
+    """Fold a run's log and compare it with its record."""
     # Time may act between the two reads: the same revision before and after is one moment.
     while True:
         record = await api.gateway._runs._runs.load(run_id, api.tenant)
@@ -96,18 +105,42 @@ async def test_the_record_is_the_fold_of_the_log(
             break
     state: RunState | None = None
     marks: dict[str, int] = {}
-    totals = Totals()
+    totals, model = Totals(), None
     for event in log:
         state, named = evolve(state, event["type"], event["data"], parse_time(event["created_at"]))
         marks |= dict.fromkeys(named, event["seq"])
         if event["type"] == "usage.recorded":
             totals = add(totals, measure_usage(msgspec.convert(event["data"], UsageRecorded)))
+            model = event["data"]["model"]
     assert state == record.state
     assert marks == record.marks
-    assert totals == record.totals
+    assert (totals, model) == (record.totals, record.model)
     times = [event["created_at"] for event in log]
     assert times == sorted(times)
     assert record.updated_ms == parse_time(times[-1])
+
+
+async def test_the_record_of_a_claimed_run_is_the_fold_of_its_log(api: RunningGateway) -> None:
+    """Through claims, checkpoints, failed attempts, a release at a question, and the dead letters."""
+    queue = f"q{ULID()}"
+    retry = {"max_attempts": 2, "initial_delay_s": 0}
+    run_id = await queue_run(api, queue, retry=retry, dead_letter=True, preset=None)
+    checkpoint = ("checkpoint.created", {"source": "s", "state": {"n": 1}})
+    claimed = await claim_one(api, queue)
+    accepted(await write(api, claimed, LOG, checkpoint, question(request_id="q")))
+    await check_refold(api, run_id)
+    accepted(await act_as_holder(api, claimed, "release"))
+    accepted(await act(api, run_id, "input", content=1))
+    claimed = await claim_one(api, queue)
+    await check_refold(api, run_id)
+    accepted(await write(api, claimed, FAIL))
+    claimed = await claim_one(api, queue)
+    accepted(await write(api, claimed, ("usage.recorded", USED), FAIL))
+    await check_refold(api, run_id)
+    accepted(await act(api, run_id, "dlq-replay"))
+    claimed = await claim_one(api, queue)
+    accepted(await write(api, claimed, COMPLETE))
+    await check_refold(api, run_id)
 
 
 def add(left: Totals, right: Totals) -> Totals:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.store.link import Link, make_connection
+from gateway.store.link import Link
 from gateway.store.subscription import Subscription
 from tests.hub.logs import open_link
 from tests.support.running import RunningStore, wait_until
@@ -152,11 +152,6 @@ async def test_no_confirmation_in_time_is_told_and_leaves_nothing(anyio_backend:
                 await subscription.subscribe("x", lambda _payload: None)
             assert caught.value.facts["outcome"] == "not_written"
         assert subscription._waiting == {}
-
-
-async def test_an_idle_connection_is_no_dead_one(store: RunningStore) -> None:
-    """Nothing but its owner ends a connection on which nothing happens."""
-    assert make_connection(store.url, "x").socket_timeout is None
 
 
 async def test_a_subscription_ends_when_it_is_told_to(store: RunningStore) -> None:

@@ -26,7 +26,7 @@ async def link(empty_store: RunningStore, anyio_backend: object) -> AsyncIterato
 
 def taken_ids(taken: list[Taken]) -> list[str]:
     """Return the runs that were taken."""
-    return [run_id for part in taken for run_id in part.run_ids]
+    return [timer.member for part in taken for timer in part.timers]
 
 
 async def score(link: Link, run_id: str) -> int | None:
@@ -70,7 +70,7 @@ async def test_a_settled_run_is_looked_at_at_its_next_time(link: Link) -> None:
     run_id = str(ULID())
     for next_ms in (2**50, None):
         await link.call("ZADD", keys.timers(keys.partition(run_id)), 1, run_id)
-        (part,) = [t for t in await timers.take(most=10, hide_ms=60_000) if t.run_ids]
+        (part,) = [t for t in await timers.take(most=10, hide_ms=60_000) if t.timers]
         assert await timers.settle(run_id, part.hidden_until_ms, next_ms) is True
         assert await score(link, run_id) == next_ms
 
@@ -80,7 +80,7 @@ async def test_an_earlier_time_that_came_meanwhile_stands(link: Link) -> None:
     timers = TimerStore(link)
     run_id = str(ULID())
     await timers.arm(run_id, 1)
-    (part,) = [t for t in await timers.take(most=10, hide_ms=60_000) if t.run_ids]
+    (part,) = [t for t in await timers.take(most=10, hide_ms=60_000) if t.timers]
     await timers.arm(run_id, 5)
     assert await timers.settle(run_id, part.hidden_until_ms, 2**50) is False
     assert await score(link, run_id) == 5
@@ -106,8 +106,8 @@ async def test_a_crowd_is_taken_in_portions(link: Link) -> None:
         taken = await timers.take(most=3, hide_ms=60_000)
         if not taken_ids(taken):
             break
-        assert all(len(part.run_ids) <= 3 for part in taken)
-        assert {part.oldest_due_ms for part in taken if part.run_ids} == {1}
+        assert all(len(part.timers) <= 3 for part in taken)
+        assert {timer.due_ms for part in taken for timer in part.timers} == {1}
         found += taken_ids(taken)
     assert sorted(found) == sorted(run_ids)
 
@@ -119,4 +119,27 @@ async def test_the_next_time_is_told(link: Link) -> None:
     await timers.arm(run_id, 2**50)
     taken = await timers.take(most=10, hide_ms=60_000)
     assert [part.next_due_ms for part in taken if part.next_due_ms is not None] == [2**50]
-    assert all(part.oldest_due_ms is None for part in taken)
+    assert all(part.timers == [] for part in taken)
+
+
+async def test_what_is_armed_for_now_wakes_its_process(link: Link) -> None:
+    """With the partitions to look at; a wait without one ends when its time is up."""
+    timers = TimerStore(link)
+    assert await timers.wait_rung(0.01) == frozenset()
+    await timers.arm_now("hook:a", 1)
+    await timers.arm_now("hook:b", 1)
+    rung = await timers.wait_rung(10)
+    assert rung == {keys.partition("hook:a"), keys.partition("hook:b")}
+    assert sorted(taken_ids(await timers.take(most=10, hide_ms=60_000, partitions=rung))) == ["hook:a", "hook:b"]
+    assert await timers.wait_rung(0.01) == frozenset()
+
+
+async def test_a_timer_that_is_armed_while_it_is_hidden_is_not_put_away(link: Link) -> None:
+    """Whoever took it may have looked before: for however late it was armed, it shows again."""
+    timers, member = TimerStore(link), str(ULID())
+    await timers.arm(member, 1)
+    (taken,) = [t for t in await timers.take(most=1_000, hide_ms=15_000) if member in [x.member for x in t.timers]]
+    await timers.arm(member, taken.now_ms + 3_600_000)
+    assert not await timers.settle(member, taken.hidden_until_ms, None)
+    score = float(await link.call("ZSCORE", keys.timers(keys.partition(member)), member))
+    assert score < taken.hidden_until_ms

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from gateway.domain import appends, decisions, due, questions
+from gateway.domain import appends, attempts, decisions, due, questions
 from gateway.domain.draft import Draft
 from gateway.domain.events import NewEvent
-from gateway.domain.lifecycle import Action
+from gateway.domain.lifecycle import DIRECT, QUEUED, Action
+from gateway.domain.retry import Policy
 from gateway.domain.run import Actor, Run, RunSpec
 
 ACTOR = Actor("key", "tester")
@@ -99,6 +100,11 @@ STEPS: dict[str, Step] = {
     "cancel": lambda run, draft: decisions.cancel(draft, ACTOR, None, grace_ms=GRACE_MS, force=False),
     "force": lambda run, draft: decisions.cancel(draft, ACTOR, None, grace_ms=GRACE_MS, force=True),
     "restart": lambda run, draft: decisions.restart(run, draft, ACTOR, None),
+    "replay dead": lambda run, draft: decisions.restart(run, draft, ACTOR, None, action=Action.DLQ_REPLAY),
+    "claim": lambda run, draft: attempts.claim(run, draft, token="t", worker="w", took_ms=1),
+    "release": lambda run, draft: attempts.release(run, draft, ACTOR, None),
+    "fail for good": append(("run.failed", {"error": {"code": "c", "message": "m"}, "retry": False})),
+    "debug": lambda _run, draft: decisions.set_debug_mode(draft, ACTOR, not draft.state.debug_mode),
     "reschedule": lambda run, draft: decisions.reschedule(draft, ACTOR, draft.at_ms + 60_000),
     "time": due.fall_due,
 }
@@ -109,6 +115,8 @@ HISTORIES = st.lists(
 )
 SPECS = st.builds(
     make_spec,
+    mode=st.sampled_from([DIRECT, QUEUED]),
+    policy=st.builds(Policy, max_attempts=st.integers(1, 3), dead_letter=st.booleans()),
     scheduled_ms=st.sampled_from([None, None, BEGIN_MS + 5_000]),
     timeout_ms=st.sampled_from([None, 60_000]),
     heartbeat_ms=st.sampled_from([None, 30_000]),
@@ -120,6 +128,9 @@ ACTION_OF: dict[str, Action] = {
     "cancel": Action.CANCEL,
     "force": Action.CANCEL,
     "restart": Action.RESTART,
+    "replay dead": Action.DLQ_REPLAY,
+    "claim": Action.CLAIM,
+    "release": Action.RELEASE,
     "reschedule": Action.RESCHEDULE,
     "answer": Action.ANSWER,
 }

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,9 +19,10 @@ import httpx
 import uvicorn
 from ulid import ULID
 
-from gateway.app import Gateway, build, open_access
+from gateway.app import Gateway, build
 from gateway.commands.server import configure
 from gateway.domain.access import SCOPES
+from gateway.keyring import open_access
 from gateway.settings import Settings
 from gateway.store.valkey import find_server
 
@@ -95,8 +97,17 @@ class RunningGateway:
     `client` is an HTTP client with an administrator's key of a tenant that no other test uses.
     """
 
-    def __init__(self, gateway: Gateway, url: str, key: str, tenant: str, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        url: str,
+        key: str,
+        tenant: str,
+        client: httpx.AsyncClient,
+        data_dir: Path = Path(),
+    ) -> None:
         self.gateway = gateway
+        self.data_dir = data_dir
         self.url = url
         self.key = key
         self.tenant = tenant
@@ -158,8 +169,14 @@ async def _walk(running: RunningGateway, run_id: str, step: Any) -> httpx.Respon
 @asynccontextmanager
 async def run_gateway(store_url: str, *, tenant: str | None = None, **changes: Any) -> AsyncIterator[RunningGateway]:
     """Serve a gateway in this process on a free port of 127.0.0.1, with `changes` to the default settings."""
-    settings = Settings(**{"readiness_lead_s": 0.0, "drain_s": 0.2, **changes})
-    tenant = tenant or f"t{ULID()}"
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder:
+        chosen = {"readiness_lead_s": 0.0, "drain_s": 0.2, "data_dir": Path(folder), **changes}
+        async with _run_gateway(Settings(**chosen), store_url, tenant or f"t{ULID()}") as running:
+            yield running
+
+
+@asynccontextmanager
+async def _run_gateway(settings: Settings, store_url: str, tenant: str) -> AsyncIterator[RunningGateway]:
     async with open_access(settings, store_url) as keys:
         key, _ = await keys.create(tenant=tenant, name="test", scopes=SCOPES, principal=None, agents=None)
     gateway = build(settings, store_url, dev_key=None)
@@ -173,7 +190,7 @@ async def run_gateway(store_url: str, *, tenant: str | None = None, **changes: A
         try:
             headers = {"authorization": f"Bearer {key}"}
             async with httpx.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
-                yield RunningGateway(gateway, url, key, tenant, client)
+                yield RunningGateway(gateway, url, key, tenant, client, settings.data_dir)
         finally:
             await gateway.close_streams(0)
             server.should_exit = True

@@ -1,7 +1,7 @@
 // What stands beside a run: its input, attempts, files, family, and who did what to it.
 
 import { call, runPath } from "./session.js";
-import { bytes, clock, Empty, ErrorText, html, json, nameOf, Status, Ticking, useLoaded } from "./ui.js";
+import { bytes, clock, Empty, ErrorText, html, json, nameOf, Status, Ticking, useLoaded, useState } from "./ui.js";
 
 export function Aside({ run, state, version }) {
   return html`<aside aria-label="About the run">
@@ -35,13 +35,30 @@ function Files({ state }) {
   const outputs = Object.values(state.outputs);
   return html`<section data-part="files"><h2>Files and outputs</h2>
     ${state.files.length > 0 && html`<ul class="files">${state.files.map((file) => html`<li data-file=${file.file_id} data-withdrawn=${file.superseded ? "" : null}>
-      <b>${file.name}</b> <small class="hint">${file.content_type}, ${bytes(file.size_bytes)}</small></li>`)}</ul>`}
+      <${File} file=${file} /></li>`)}</ul>`}
     ${outputs.length > 0 && html`<ul class="files">${outputs.map((output) => html`<li data-output=${output.key} data-withdrawn=${output.superseded ? "" : null}>
       <details><summary>${output.key}</summary><pre tabindex="0">${json(output.value)}</pre></details></li>`)}</ul>`}
     ${state.checkpoints.length > 0 && html`<details><summary>Last of ${state.checkpoints.length} checkpoints: ${state.checkpoints.at(-1).source}</summary>
       <pre tabindex="0">${json(state.checkpoints.at(-1).state)}</pre></details>`}
     ${!state.files.length && !outputs.length && !state.checkpoints.length && html`<${Empty}>None yet.<//>`}
   </section>`;
+}
+
+/** A file, opened by an address that the gateway signs for a while: a link cannot carry the key. */
+function File({ file }) {
+  const [error, setError] = useState(null);
+  async function open() {
+    setError(null);
+    try {
+      const { url } = await call("GET", `files/${encodeURIComponent(file.file_id)}`);
+      const link = Object.assign(document.createElement("a"), { href: url, download: file.name, rel: "noopener" });
+      link.click();
+    } catch (refusal) {
+      setError(refusal.status === 404 ? "The gateway does not keep this file: the run only told of it." : refusal.message);
+    }
+  }
+  return html`<button type="button" class="plain file" onClick=${open}>${file.name}</button>
+    <small class="hint">${file.content_type}, ${bytes(file.size_bytes)}</small><${ErrorText} error=${error} />`;
 }
 
 function Input({ run }) {

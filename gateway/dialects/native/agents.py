@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from gateway.dialects.native.context import Native, answer, duration_ms
 from gateway.dialects.native.project import agent_body, list_body
+from gateway.dialects.native.webhooks import hook_body, hook_orders
 from gateway.dialects.native.wire import PutAgent, Retry
 from gateway.domain import access
 from gateway.domain.agents import AgentDefinition
@@ -47,8 +48,10 @@ class AgentRoutes:
             size = len(msgspec.json.encode(value))
             if size > most:
                 raise TooLarge(f"{name} has {size} bytes; at most {most} are allowed.", path=name, limit_bytes=most)
-        agent, is_new = await self._native.agents.put(caller, agent_id, _definition(body))
-        return answer(agent_body(agent), 201 if is_new and agent.version == 1 else 200)
+        orders = hook_orders(body.webhooks)
+        agent, is_new, fresh = await self._native.agents.put(caller, agent_id, _definition(body), orders)
+        shown = [hook_body(hook, fresh.get(hook.id)) for hook in agent.definition.webhooks]
+        return answer({**agent_body(agent), "webhooks": shown}, 201 if is_new and agent.version == 1 else 200)
 
     async def get(self, request: Request) -> Response:
         """`GET /v1/agents/{id}`: the agent as it is, or as it was in `version`."""

@@ -5,26 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from gateway.domain.access import KeyRecord
 from gateway.domain.agents import Agent
 from gateway.domain.due import judge_all
-from gateway.domain.events import format_time
+from gateway.domain.files import FileRecord
 from gateway.domain.lifecycle import Status
 from gateway.domain.retry import Policy
 from gateway.domain.run import Question, Run
 from gateway.domain.trace import trace
+from gateway.entry.requests import at as at
 from gateway.service.listing import OpenQuestion
 from gateway.service.runs import NeedStatus
 from gateway.service.work import Claimed, lease_ends_ms
 from gateway.service.writing import Written
 from gateway.store.queue import QueueDepth
-
-
-def at(ms: int | None) -> str | None:
-    """Return a time as RFC 3339 UTC with milliseconds."""
-    return None if ms is None else format_time(ms)
 
 
 def seconds(ms: int | None) -> float | None:
@@ -78,12 +72,16 @@ def run_body(run: Run) -> dict[str, Any]:
         "log_expired": run.log_expired,
         "open_requests": [question_body(q) for q in state.open],
         "usage": run.totals,
+        "model": run.model,
         "parent_run_id": spec.parent_run_id,
         "root_run_id": spec.root_run_id,
         "retry_of": spec.retry_of,
         "replay_of": spec.replay_of,
         "lineage_depth": spec.lineage_depth,
         "batch_id": spec.batch_id,
+        "schedule_id": spec.schedule_id,
+        "tick_at": at(spec.tick_ms),
+        "file_ids": spec.file_ids,
         "extensions": spec.extensions,
         "agent_version": spec.agent_version,
         "queue": spec.queue,
@@ -186,6 +184,7 @@ def agent_body(agent: Agent) -> dict[str, Any]:
         "presets": definition.presets,
         "title": definition.title,
         "metadata": definition.metadata,
+        "webhooks": definition.webhooks,
         "created_at": at(None if agent.created_us is None else agent.created_us // 1000),
         "updated_at": at(None if agent.updated_us is None else agent.updated_us // 1000),
     }
@@ -235,6 +234,21 @@ def key_body(record: KeyRecord) -> dict[str, Any]:
     }
 
 
+def file_body(record: FileRecord, expires_ms: int | None) -> dict[str, Any]:
+    """Return a file's record; `expires_ms` is when it is removed for its age."""
+    return {
+        "file_id": record.file_id,
+        "name": record.name,
+        "size_bytes": record.size_bytes,
+        "content_type": record.content_type,
+        "sha256": record.sha256,
+        "run_id": record.run_id,
+        "created_at": at(record.created_ms),
+        "created_by": record.created_by,
+        "expires_at": at(expires_ms),
+    }
+
+
 def list_body(data: list[Any], next_cursor: str | None) -> dict[str, Any]:
     """Return a page of a list."""
     return {"data": data, "next_cursor": next_cursor, "has_more": next_cursor is not None}
@@ -256,8 +270,3 @@ STATUS_WORDS = [*map(str, Status), *ALIASES]
 def status_of(word: str) -> Status:
     """Return the status that a filter word names, other systems' words included."""
     return ALIASES.get(word) or Status(word)
-
-
-def to_json(value: object) -> bytes:
-    """Return a body's bytes."""
-    return msgspec.json.encode(value)

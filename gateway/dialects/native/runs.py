@@ -19,6 +19,7 @@ from gateway.dialects.native.context import (
 )
 from gateway.dialects.native.paging import PAGING, read_limit, read_place, read_position, write_cursor
 from gateway.dialects.native.project import STATUS_WORDS, inbox_item, list_body, run_body, status_of
+from gateway.dialects.native.webhooks import hook_orders, require_secrets
 from gateway.dialects.native.wire import Act, CreateRun, Purge
 from gateway.domain import access
 from gateway.domain.agents import Overrides
@@ -26,6 +27,7 @@ from gateway.domain.lifecycle import Action
 from gateway.domain.run import Run
 from gateway.edge import query as q
 from gateway.edge.body import read_json
+from gateway.entry.requests import check_thread as check_thread
 from gateway.errors import BadRequest, InvalidBody
 from gateway.service.actors import Caller, parse_run_id
 from gateway.service.listing import Filters, RunPage
@@ -41,6 +43,7 @@ FILTERS = (
     "payload",
     "trigger",
     "batch_id",
+    "schedule_id",
     "parent_run_id",
     "created_after",
     "created_before",
@@ -68,9 +71,11 @@ class RunRoutes:
             Route("/v1/runs/{run_id}", self.get, methods=["GET"]),
         ]
 
-    async def create(self, request: Request, caller: Caller) -> Run:
+    async def create(self, request: Request, caller: Caller, *, streamed: bool) -> Run:
         """Create the run that a request's body describes, in the path's thread if it names one."""
         body = await read_json(request, CreateRun, limit_bytes=self._native.bounds.body_bytes)
+        if streamed:
+            require_secrets(body.webhooks)
         thread_id = request.path_params.get("thread_id", body.thread_id)
         if body.thread_id not in (None, thread_id):
             raise InvalidBody("thread_id differs from the path's.", path="$.thread_id")
@@ -89,6 +94,7 @@ class RunRoutes:
             scheduled_ms=to_ms(body.scheduled_at),
             delay_ms=duration_ms(body.delay_s),
             heartbeat_ms=duration_ms(body.heartbeat_s),
+            file_ids=tuple(file_id.upper() for file_id in body.file_ids),
             extensions=body.extensions,
             priority=body.priority,
             concurrency_key=body.concurrency_key,
@@ -96,6 +102,7 @@ class RunRoutes:
             depends_on=tuple(Need(parse_run_id(need.run_id), need.condition) for need in body.depends_on),
             preset=body.preset,
             trace_id=trace_id_of(request.headers.get("traceparent")),
+            webhooks=tuple(hook_orders(body.webhooks)),
         )
         return await self._native.runs.create(acting(caller, body.triggered_by), new)
 
@@ -224,20 +231,11 @@ def read_filters(query: q.Query, thread_id: str | None) -> Filters:
         payload=q.read_object(query, "payload"),
         trigger=q.read_text(query, "trigger"),
         batch_id=q.read_text(query, "batch_id"),
+        schedule_id=q.read_text(query, "schedule_id"),
         parent_run_id=q.read_text(query, "parent_run_id"),
         created_after_us=None if created_after_ms is None else created_after_ms * 1000 + 999,
         created_before_us=None if created_before_ms is None else created_before_ms * 1000,
     )
-
-
-def check_thread(thread_id: str | None) -> None:
-    """Refuse a thread id that no run can have."""
-    if thread_id is not None and not _fits_thread(thread_id):
-        raise BadRequest("A thread id has 1 to 128 letters, digits or ._:@+-.", thread_id=thread_id[:64])
-
-
-def _fits_thread(thread_id: str) -> bool:
-    return 0 < len(thread_id) <= 128 and all(c.isascii() and (c.isalnum() or c in "._:@+-") for c in thread_id)
 
 
 def _overrides(body: CreateRun) -> Overrides:

@@ -126,6 +126,7 @@ class Socket:
         self._held_until_s: float | None = None
         self._outlet = native.hub.open_outlet(
             connection.send,
+            write=connection.write,
             hang_up=self._hang_up,
             transport="ws",
             farewell=self._farewell,

@@ -110,7 +110,7 @@ class PingCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 ActionCommand = AppendCommand | InputCommand | CancelCommand | PauseCommand | ResumeCommand
 Command = SubscribeCommand | UnsubscribeCommand | ActionCommand | AuthCommand | PingCommand
 
-_KINDS: dict[str, type[Command]] = {
+KINDS: dict[str, type[Command]] = {
     "subscribe": SubscribeCommand,
     "unsubscribe": UnsubscribeCommand,
     "append": AppendCommand,
@@ -129,9 +129,9 @@ def read_command(raw: bytes, envelope: Envelope) -> Command:
     Raises:
         InvalidBody: an unknown type, or not what that type takes; `facts["path"]` says where.
     """
-    kind = _KINDS.get(envelope.type) if isinstance(envelope.type, str) else None
+    kind = KINDS.get(envelope.type) if isinstance(envelope.type, str) else None
     if kind is None:
-        allowed = list(_KINDS)
+        allowed = list(KINDS)
         raise InvalidBody("type is one of " + ", ".join(allowed) + ".", path="$.type", allowed=allowed)
     return decode_json(raw, kind)
 

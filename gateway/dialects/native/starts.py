@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 from gateway.dialects.native.thread_position import ThreadPosition
-from gateway.domain.cursor import START, Cursor, parse, parse_many
 from gateway.domain.events import TypeFilter
 from gateway.edge import query as q
+from gateway.entry.starts import AFTER_CHARS
+from gateway.entry.starts import read_start as read_start
+from gateway.entry.starts import read_starts as read_starts
 from gateway.errors import BadRequest
 from gateway.service.streams import Start
 
-AFTER_CHARS = 8_192
+LINGER_MS = 1_000
 
 
 def read_types(query: q.Query) -> TypeFilter | None:
     """Return the filter that `types=` spells."""
     text = q.read_text(query, "types")
     return TypeFilter.parse(text) if text else None
-
-
-def read_start(query: q.Query, last_event_id: str | None) -> Start:
-    """Return where a reader begins: `Last-Event-ID`, `after`, `after_seq`, else the beginning.
-
-    Raises:
-        BadRequest: a malformed parameter; a malformed header is told in the stream.
-    """
-    return read_starts(query, last_event_id, 1)[0]
-
-
-def read_starts(query: q.Query, last_event_id: str | None, count: int) -> list[Start]:
-    """Return where a reader of `count` runs begins in each; see `read_start`."""
-    after = q.read_text(query, "after", max_chars=AFTER_CHARS)
-    after_seq = q.read_int(query, "after_seq", low=0, high=2**53)
-    asked = [START if after_seq is None else Cursor(after_seq)] * count
-    if after is not None:
-        asked = parse_many(after, count) if count > 1 else [parse(after)]
-    if not last_event_id:
-        return [Start(cursor) for cursor in asked]
-    try:
-        return [Start(cursor) for cursor in parse_many(last_event_id, count)]
-    except BadRequest:
-        return [Start(START, malformed=True)] * count
 
 
 def read_feed_start(query: q.Query, last_event_id: str | None) -> Start | None:
@@ -67,3 +45,9 @@ def read_thread_start(query: q.Query, last_event_id: str | None) -> str | None:
     except BadRequest:
         return None
     return last_event_id
+
+
+def read_linger(query: q.Query) -> float | None:
+    """Return the least pause between two writes that a reader asks for, in seconds; None for the gateway's own."""
+    linger_ms = q.read_int(query, "linger_ms", low=0, high=LINGER_MS)
+    return None if linger_ms is None else linger_ms / 1000

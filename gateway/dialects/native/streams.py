@@ -20,8 +20,16 @@ from gateway.dialects.native.encoders import (
     snapshot_frames,
 )
 from gateway.dialects.native.runs import RunRoutes, check_thread
-from gateway.dialects.native.starts import read_feed_start, read_start, read_starts, read_thread_start, read_types
+from gateway.dialects.native.starts import (
+    read_feed_start,
+    read_linger,
+    read_start,
+    read_starts,
+    read_thread_start,
+    read_types,
+)
 from gateway.dialects.native.threads import ThreadStream
+from gateway.dialects.native.webhooks import made_hook_body
 from gateway.domain import access
 from gateway.domain.cursor import START, Cursor
 from gateway.domain.events import TypeFilter
@@ -36,6 +44,14 @@ from gateway.service.streams import Start
 
 PLACE = ("after", "after_seq", "ticket")
 DELTAS = TypeFilter.parse("message.delta")
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What a client wants of a stream: which events, a state to begin with, and pauses between what is sent."""
+
+    types: TypeFilter | None = None
+    snapshot: bool = False
+    linger_s: float | None = None
 
 
 class StreamRoutes:
@@ -61,65 +77,54 @@ class StreamRoutes:
         """`POST /v1/runs`, `POST /v1/threads/{t}/runs`: a run, or with `?stream=true` its stream."""
         caller = await self._native.callers.authenticate(request, access.RUNS_WRITE)
         query = q.parse_query(request.scope["query_string"])
-        q.refuse_unknown(query, ("stream", "types"))
-        types, streamed = read_types(query), q.read_flag(query, "stream")
+        q.refuse_unknown(query, ("stream", "types", "linger_ms"))
+        wish, streamed = Wish(read_types(query), linger_s=read_linger(query)), q.read_flag(query, "stream")
         if streamed:
             access.require(caller.grant, access.RUNS_READ)
-        run = await self._runs.create(request, caller)
+        run = await self._runs.create(request, caller, streamed=streamed)
         if not streamed:
-            return answer_run(run, 201)
-        response = await self._native.door.hold(lambda: self._one(caller, run.id, Start(START), types, snapshot=False))
+            own = await self._native.runs.own_hooks(run)
+            return answer_run(run, 201, **({"webhooks": [made_hook_body(hook) for hook in own]} if own else {}))
+        response = await self._native.door.hold(lambda: self._one(caller, run.id, Start(START), wish))
         response.headers["Location"] = f"/v1/runs/{run.id}"
         return response
 
     async def run(self, request: Request) -> Response:
         """`GET /v1/runs/{id}/stream`: the run's events from where the reader stands."""
         query = q.parse_query(request.scope["query_string"])
-        q.refuse_unknown(query, (*PLACE, "types", "snapshot"))
+        q.refuse_unknown(query, (*PLACE, "types", "snapshot", "linger_ms"))
         return await self._run(request, query, read_types(query))
 
     async def chunks(self, request: Request) -> Response:
         """`GET /v1/runs/{id}/stream/chunks`: the deltas of its messages only."""
         query = q.parse_query(request.scope["query_string"])
-        q.refuse_unknown(query, (*PLACE, "snapshot"))
+        q.refuse_unknown(query, (*PLACE, "snapshot", "linger_ms"))
         return await self._run(request, query, DELTAS)
 
     async def _run(self, request: Request, query: q.Query, types: TypeFilter | None) -> Response:
         start = read_start(query, request.headers.get("last-event-id"))
-        snapshot = q.read_flag(query, "snapshot")
+        wish = Wish(types, q.read_flag(query, "snapshot"), read_linger(query))
         run_id = run_id_of(request)
 
         async def answer() -> Response:
             caller = await self._native.callers.authenticate(request, access.RUNS_READ, tickets=True)
-            return await self._one(caller, run_id, start, types, snapshot=snapshot)
+            return await self._one(caller, run_id, start, wish)
 
         return await self._native.door.hold(answer)
 
-    async def _one(
-        self, caller: Caller, run_id: str, start: Start, types: TypeFilter | None, *, snapshot: bool
-    ) -> Response:
-        encoder = RunSse(run_id, types)
-        lane = await self._open(caller, run_id, start, types, encoder, snapshot=snapshot)
-        return self._native.door.respond(caller.grant, [lane], self._farewell)
+    async def _one(self, caller: Caller, run_id: str, start: Start, wish: Wish) -> Response:
+        lane = await self._open(caller, run_id, start, wish, RunSse(run_id, wish.types))
+        return self._native.door.respond(caller.grant, [lane], self._farewell, linger_s=wish.linger_s)
 
-    async def _open(
-        self,
-        caller: Caller,
-        run_id: str,
-        start: Start,
-        types: TypeFilter | None,
-        encoder: Encoder,
-        *,
-        snapshot: bool,
-    ) -> Lane:
+    async def _open(self, caller: Caller, run_id: str, start: Start, wish: Wish, encoder: Encoder) -> Lane:
         """Open a run; with `snapshot`, for a reader that has nothing yet, from its state so far."""
         streams = self._native.streams
-        if not snapshot or start.cursor.seq or start.malformed:
-            opening = await streams.open_run(caller.grant, run_id, start, types)
+        if not wish.snapshot or start.cursor.seq or start.malformed:
+            opening = await streams.open_run(caller.grant, run_id, start, wish.types)
             return Lane(opening, encoder, opened(encoder, opening))
         taken = await self._native.folds.snapshot(caller.grant, run_id)
         shown = snapshot_frames(encoder, taken)
-        opening = await streams.open_run(caller.grant, run_id, Start(taken.as_of), types)
+        opening = await streams.open_run(caller.grant, run_id, Start(taken.as_of), wish.types)
         # The snapshot itself is something that follows.
         opening = msgspec.structs.replace(opening, nothing_follows=False)
         return Lane(opening, encoder, [*opened(encoder, opening), *shown])
@@ -127,34 +132,36 @@ class StreamRoutes:
     async def many(self, request: Request) -> Response:
         """`GET /v1/stream?run=…&run=…`: up to sixteen runs on one stream."""
         query = q.parse_query(request.scope["query_string"])
-        q.refuse_unknown(query, (*PLACE, "types", "snapshot", "run"))
+        q.refuse_unknown(query, (*PLACE, "types", "snapshot", "linger_ms", "run"))
         most = self._native.bounds.stream_runs
         run_ids = [parse_run_id(text) for text in q.read_many(query, "run", most=most)]
         if not run_ids or len(set(run_ids)) != len(run_ids):
             raise BadRequest(f"run: name 1 to {most} different runs.", parameter="run")
         starts = read_starts(query, request.headers.get("last-event-id"), len(run_ids))
-        types, snapshot = read_types(query), q.read_flag(query, "snapshot")
+        wish = Wish(read_types(query), q.read_flag(query, "snapshot"), read_linger(query))
 
         async def answer() -> Response:
             caller = await self._native.callers.authenticate(request, access.RUNS_READ, tickets=True)
-            return await self._many(caller, dict(zip(run_ids, starts, strict=True)), types, snapshot=snapshot)
+            return await self._many(caller, dict(zip(run_ids, starts, strict=True)), wish)
 
         return await self._native.door.hold(answer)
 
-    async def _many(
-        self, caller: Caller, starts: dict[str, Start], types: TypeFilter | None, *, snapshot: bool
-    ) -> Response:
+    async def _many(self, caller: Caller, starts: dict[str, Start], wish: Wish) -> Response:
         door = self._native.door
         places = Places({run_id: start.cursor for run_id, start in starts.items()})
         lanes: list[Lane] = []
         try:
             for run_id, start in starts.items():
-                encoder = ManySse(run_id, types, places)
-                lanes.append(await self._open(caller, run_id, start, types, encoder, snapshot=snapshot))
+                encoder = ManySse(run_id, wish.types, places)
+                lanes.append(await self._open(caller, run_id, start, wish, encoder))
         except BaseException:
             door.release(lanes)
             raise
-        return door.respond(caller.grant, lanes, lambda reason, _outlet: door.closed(reason, places.text))
+
+        def farewell(reason: str, _outlet: Outlet) -> Sequence[Message]:
+            return door.closed(reason, places.text)
+
+        return door.respond(caller.grant, lanes, farewell, linger_s=wish.linger_s)
 
     async def thread(self, request: Request) -> Response:
         """`GET /v1/threads/{t}/stream`: all runs of a thread, those to come included."""

@@ -8,7 +8,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from gateway.domain.access import SCOPES, TICKET_SCOPES
 from gateway.domain.events import NewEvent
+from gateway.domain.files import RUN_FILES
+from gateway.domain.lifecycle import MODES
 
 # `$` would let a line break pass at the end, where `\Z` does not.
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]*\Z")]
@@ -20,9 +23,14 @@ TagValue = Annotated[str, Meta(max_length=256)]
 Moment = Annotated[datetime, Meta(tz=True)]
 Duration = Annotated[float, Meta(gt=0, le=366 * 86_400)]
 RunId = Annotated[str, Meta(min_length=26, max_length=26)]
+FileId = Annotated[str, Meta(min_length=1, max_length=26, pattern=r"^[a-zA-Z0-9_-]+\Z")]
 Seq = Annotated[int, Meta(ge=0, le=2**53)]
 Count = Annotated[int, Meta(ge=1, le=2**53)]
 
+# What is none of these is refused by the rules themselves, in their own words.
+Mode = Annotated[str, Meta(extra_json_schema={"enum": list(MODES)})]
+Scope = Annotated[str, Meta(extra_json_schema={"enum": sorted(SCOPES)})]
+TicketScope = Annotated[str, Meta(extra_json_schema={"enum": sorted(TICKET_SCOPES)})]
 Trigger = Literal["manual", "cron", "spawn", "workflow", "retry", "event"]
 
 
@@ -50,11 +58,29 @@ class DependsOn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     condition: Literal["completed", "failed", "finished"] = "completed"
 
 
+class WebhookBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to tell of which events; what is left out is made up, or the default."""
+
+    url: Annotated[str, Meta(min_length=1, max_length=2_048)]
+    events: Annotated[list[Annotated[str, Meta(max_length=128)]], Meta(min_length=1, max_length=32)] | None = None
+    secret: Annotated[str, Meta(max_length=128)] | None = None
+    id: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")] | None = None
+
+
+WebhookBodies = Annotated[list[WebhookBody], Meta(max_length=8)]
+
+
+class Redeliver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST …/redeliver`: after which seq to begin; without it at the beginning."""
+
+    after_seq: Seq = 0
+
+
 class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /v1/runs`: durations in seconds, times RFC 3339 with an offset."""
 
     agent_id: Segment
-    mode: str
+    mode: Mode
     thread_id: Segment | None = None
     input: Any = None
     title: Annotated[str, Meta(max_length=300)] | None = None
@@ -68,6 +94,7 @@ class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     delay_s: Annotated[float, Meta(ge=0, le=366 * 86_400)] | None = None
     timeout_s: Duration | None = None
     heartbeat_s: Annotated[float, Meta(ge=1, le=86_400)] | None = None
+    file_ids: Annotated[list[FileId], Meta(max_length=RUN_FILES)] = []
     extensions: dict[str, Any] = {}
     queue: Segment | None = None
     priority: Annotated[int, Meta(ge=-1_000, le=1_000)] = 0
@@ -78,6 +105,7 @@ class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     lease_s: Lease | None = None
     depends_on: Annotated[list[DependsOn], Meta(max_length=64)] = []
     preset: Name | None = None
+    webhooks: WebhookBodies = []
 
 
 class PutAgent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +122,31 @@ class PutAgent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     presets: Annotated[dict[Name, Any], Meta(max_length=64)] = {}
     title: Annotated[str, Meta(max_length=300)] | None = None
     metadata: Annotated[dict[str, Any], Meta(max_length=1_000)] = {}
+    webhooks: WebhookBodies = []
+
+
+class PutSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`PUT /v1/schedules/{id}`: all of a schedule; what is left out has its default."""
+
+    agent_id: Segment
+    cron: Annotated[str, Meta(min_length=1, max_length=256)]
+    timezone: Annotated[str, Meta(min_length=1, max_length=64)] = "UTC"
+    input: Any = None
+    title: Annotated[str, Meta(max_length=300)] | None = None
+    tags: Annotated[dict[TagKey, TagValue], Meta(max_length=16)] = {}
+    metadata: Annotated[dict[str, Any], Meta(max_length=1_000)] = {}
+    priority: Annotated[int, Meta(ge=-1_000, le=1_000)] = 0
+    concurrency_key: Key | None = None
+    preset: Name | None = None
+    queue: Segment | None = None
+    overlap: Literal["allow", "skip"] = "allow"
+    enabled: bool = True
+
+
+class TriggerSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /v1/schedules/{id}/trigger`: on whose behalf."""
+
+    triggered_by: Text | None = None
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,16 +159,23 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Heartbeat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`POST /v1/runs/{id}/heartbeat`; the lease may stand in the `Lease` header instead."""
+    """What a holder says with every call; the lease may stand in the `Lease` header instead."""
 
     lease: Annotated[str, Meta(max_length=128)] | None = None
     attempt: Count | None = None
 
 
+class KeepUp(Heartbeat, frozen=True, forbid_unknown_fields=True):
+    """`POST /v1/runs/{id}/heartbeat`: `start` also starts the attempt, where no append has done so yet."""
+
+    start: bool = False
+
+
 class Release(Heartbeat, frozen=True, forbid_unknown_fields=True):
-    """`POST /v1/runs/{id}/release`: why, for people."""
+    """`POST /v1/runs/{id}/release`: why, for people; with `expected_seq` only while the log's head is there."""
 
     reason: Text | None = None
+    expected_seq: Seq | None = None
 
 
 class Act(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -226,7 +286,7 @@ class CreateTicket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tenant: bool = False
     runs: Annotated[list[RunId], Meta(min_length=1, max_length=64)] | None = None
     thread_id: Segment | None = None
-    scopes: Annotated[list[str], Meta(min_length=1, max_length=8)] | None = None
+    scopes: Annotated[list[TicketScope], Meta(min_length=1, max_length=8)] | None = None
     ttl_s: Annotated[int, Meta(ge=1)] | None = None
 
 
@@ -241,8 +301,8 @@ class PrincipalBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CreateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A new API key; its tenant is the caller's by default."""
 
-    scopes: Annotated[list[str], Meta(min_length=1, max_length=8)]
-    tenant: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=8)]
+    tenant: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")] | None = None
     name: Annotated[str, Meta(max_length=200)] | None = None
     principal: PrincipalBody | None = None
     agents: Annotated[list[Segment], Meta(min_length=1, max_length=100)] | None = None

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from gateway.dialects.native.context import Native, answer, answer_run, run_id_of
 from gateway.dialects.native.project import at, claim_body, list_body, queue_body
-from gateway.dialects.native.wire import Claim, Heartbeat, Release
+from gateway.dialects.native.wire import Claim, Heartbeat, KeepUp, Release
 from gateway.domain import access
 from gateway.edge import query as q
 from gateway.edge.presence import watch_client
@@ -66,9 +66,9 @@ class WorkRoutes:
     async def heartbeat(self, request: Request) -> Response:
         """`POST /v1/runs/{id}/heartbeat`: keep the lease, learn what is pending."""
         caller = await self._native.callers.authenticate(request, access.WORK)
-        body = await self._native.body(request, Heartbeat)
+        body = await self._native.body(request, KeepUp)
         beat = await self._native.work.heartbeat(
-            caller, run_id_of(request), lease=_lease(request, body), attempt=body.attempt
+            caller, run_id_of(request), lease=_lease(request, body), attempt=body.attempt, start=body.start
         )
         return answer(
             {
@@ -84,7 +84,12 @@ class WorkRoutes:
         caller = await self._native.callers.authenticate(request, access.WORK)
         body = await self._native.body(request, Release)
         run = await self._native.work.release(
-            caller, run_id_of(request), lease=_lease(request, body), attempt=body.attempt, reason=body.reason
+            caller,
+            run_id_of(request),
+            lease=_lease(request, body),
+            attempt=body.attempt,
+            reason=body.reason,
+            expected_seq=body.expected_seq,
         )
         return answer_run(run)
 

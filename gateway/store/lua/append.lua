@@ -10,13 +10,15 @@
 --       20 '1' when an event says something to whoever watches    21 '1' to let every writer count from 1 again
 --       22 p, then p pairs field, value to set       then i, i pairs field, increment
 --       then m, m pairs field, index (from 0) of the event whose seq it takes
+--       then n, n pairs field, value to set that is no change of state: the revision stays
 --       then for each event its tag and its bytes after {"seq":N,"attempt":A,
--- RETURNS {'OK' | 'DUPLICATE', first_seq, last_seq, status, rev, attempt, head_tag, holder_seq, cancel, pause, input}
+-- RETURNS {'OK' | 'DUPLICATE', first_seq, last_seq, status, rev, attempt, head_tag, holder_seq, cancel, pause, input,
+--       events that its webhooks want}
 --       | {'MISSING'} | {'EXISTS'} | {'STATUS', status} | {'REVISION', rev} | {'SEQ', head_seq} | {'FENCED', attempt, status}
 --       | {'GAP', expected} | {'STALE', expected} | {'MISMATCH'} | {'WRITERS'} | {'FULL', head_seq}
 local record, log, writers, idem = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local r = redis.call('HMGET', record, 'tenant', 'status', 'rev', 'attempt', 'head_seq', 'head_tag', 'held', 'lease',
-  'holder_seq', 'm:cancel', 'm:pause', 'm:input', 'updated_ms', 'output_ms')
+  'holder_seq', 'm:cancel', 'm:pause', 'm:input', 'updated_ms', 'output_ms', 'hooked')
 local tenant, status, rev, attempt = r[1], r[2], tonumber(r[3] or 0), tonumber(r[4] or 1)
 local head, head_tag, held, lease = tonumber(r[5] or 0), r[6] or '0', r[7], r[8]
 local permitted, writer, fingerprint = ARGV[3], ARGV[9], ARGV[12]
@@ -25,7 +27,7 @@ local function reply(word, first, last)
   -- Who repeats an append may have missed what its first answer told.
   local seen = word == 'OK' and tonumber(r[9] or 0) or 0
   return {word, first, last, status, rev, attempt, head_tag, seen, tonumber(r[10] or 0),
-    tonumber(r[11] or 0), tonumber(r[12] or 0)}
+    tonumber(r[11] or 0), tonumber(r[12] or 0), r[15] or ''}
 end
 
 if permitted == 'absent' then
@@ -75,8 +77,8 @@ end
 
 if permitted ~= 'absent' then
   if ARGV[7] ~= '' and tonumber(ARGV[7]) ~= attempt then return {'FENCED', attempt, status} end
-  -- A run that is never leased has no such field; one that is not leased now has an empty one.
-  if ARGV[14] == '1' and lease and lease ~= ARGV[8] then return {'FENCED', attempt, status} end
+  -- A run that is never leased has no such field, one that is not leased now an empty one: both take no lease.
+  if ARGV[14] == '1' and (lease or '') ~= ARGV[8] then return {'FENCED', attempt, status} end
   -- Before the status: whoever decided on an older record has to decide anew, not to be refused.
   if ARGV[5] ~= '' and tonumber(ARGV[5]) ~= rev then return {'REVISION', rev} end
   if not string.find(permitted, ',' .. status .. ',', 1, true) then return {'STATUS', status} end
@@ -100,6 +102,11 @@ take_pairs(function(field, value)
 end)
 take_pairs(function(field, value) increments[field] = value end)
 take_pairs(function(field, index) marks[#marks + 1] = {field, tonumber(index)} end)
+local notes = {}
+take_pairs(function(field, value)
+  notes[#notes + 1] = field
+  notes[#notes + 1] = value
+end)
 
 local count = (#ARGV - at + 1) / 2
 if head + count > tonumber(ARGV[15]) then return {'FULL', head} end
@@ -124,6 +131,7 @@ if #changes > 0 then
   changes[#changes + 1] = 'rev'
   changes[#changes + 1] = rev
 end
+for _, note in ipairs(notes) do changes[#changes + 1] = note end
 if permitted == 'absent' then
   changes[#changes + 1] = 'first_seq'
   changes[#changes + 1] = 1

@@ -1,7 +1,7 @@
 -- What every verb of a queue works with; it stands before each of them.
 -- KEYS  1 entries hash: run id -> 'rev order lane'     2 lanes zset, by name: 'lane|order' of each waiting run
 --       3 places hash: lane -> 'R' or 'P' and its member    4 ready zset, by name: 'order lane' of lanes' first runs
---       5 parked zset, by name: 'constraint|order lane'     6 hidden zset: reserved runs, by when they show again
+--       5 parked zset, by name: 'constraint|order lane'     6 hidden zset: reserved runs, by when they show again, and at 0 '!constraint' to offer room again
 --       7 permits zset: run id, by when to ask whether it still holds    8 holders hash: run id -> 'rev lane'
 --       9 used hash: constraint -> permits taken            10 limits hash: constraint -> most permits, '' for no limit
 -- A lane is what runs share that are subject to the same limits: '<agent constraint> <key constraint or ->'.
@@ -67,6 +67,8 @@ local function wake(constraint)
     local _, now = place(string.sub(parked, #constraint + 2 + ORDER_CHARS + 1))
     if now == 'R' then return true end
   end
+  -- So many wait for something else, too: the next reserve goes on.
+  redis.call('ZADD', HIDDEN, 0, '!' .. constraint)
   return false
 end
 

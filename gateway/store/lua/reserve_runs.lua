@@ -1,26 +1,32 @@
 -- Reserve the runs that are next: hidden for a while, with the permits that they need, in case whoever took them dies.
 -- KEYS  as lanes.lua
 -- ARGV  1 most runs    2 how long to hide them, in ms    3 ids of the agents whose runs will do as ',a,b,', '' for any
--- RETURNS {'OK', s, run id of a permit to ask after, ... s of them, reserved run id, ...}
+-- RETURNS {'OK', '1' when there may be more to look at, s, run id of a permit to ask after, ... s of them, reserved run id, ...}
+local LOOKS = 256
 local most, hidden_until = tonumber(ARGV[1]), now_ms() + tonumber(ARGV[2])
 local now = now_ms()
 for _, run_id in ipairs(redis.call('ZRANGE', HIDDEN, '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)) do
   redis.call('ZREM', HIDDEN, run_id)
-  local rev, order, lane = entry_of(run_id)
-  if rev then
-    if holder_of(run_id) == rev then return_permit(run_id) end
-    list_entry(order, lane)
+  if string.sub(run_id, 1, 1) == '!' then
+    wake(string.sub(run_id, 2))
+  else
+    local rev, order, lane = entry_of(run_id)
+    if rev then
+      if holder_of(run_id) == rev then return_permit(run_id) end
+      list_entry(order, lane)
+    end
   end
 end
-local out = {'OK', 0}
+local out = {'OK', '0', 0}
 for _, run_id in ipairs(redis.call('ZRANGE', PERMITS, '-inf', now, 'BYSCORE', 'LIMIT', 0, 20)) do
   redis.call('ZADD', PERMITS, hidden_until, run_id)
   out[#out + 1] = run_id
 end
-out[2] = #out - 2
+out[3] = #out - 3
 local taken, passed_over = 0, 0
-for _ = 1, most + 256 do
+for look = 1, most + LOOKS do
   if taken >= most then break end
+  if look == most + LOOKS then out[2] = '1' end
   local first = redis.call('ZRANGE', READY, passed_over, passed_over)[1]
   if not first then break end
   local order, lane = string.sub(first, 1, ORDER_CHARS), string.sub(first, ORDER_CHARS + 2)

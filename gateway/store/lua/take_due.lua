@@ -1,15 +1,17 @@
--- Take the runs of one timer partition that are due, hiding each for a while in case its taker dies.
+-- Take what is due in one timer partition, hiding each timer for a while in case its taker dies.
 -- KEYS  1 timer zset
--- ARGV  1 most runs    2 how long to hide them, in ms
--- RETURNS {'OK', now_ms, next_due_ms or -1, oldest_due_ms or -1, hidden_until_ms, run_id, ...}
+-- ARGV  1 most timers    2 how long to hide them, in ms
+-- RETURNS {'OK', now_ms, next_due_ms or -1, hidden_until_ms, member, due_ms, member, due_ms, ...} oldest first
 local now = redis.call('TIME')
 local now_ms = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
 local due = redis.call('ZRANGE', KEYS[1], '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, ARGV[1], 'WITHSCORES')
 local hidden = now_ms + tonumber(ARGV[2])
-local out = {'OK', now_ms, -1, #due > 0 and tonumber(due[2]) or -1, hidden}
+local out = {'OK', now_ms, -1, hidden}
 for i = 1, #due, 2 do
-  redis.call('ZADD', KEYS[1], hidden, due[i])
+  -- The half tells a hidden timer from one that was armed for that time.
+  redis.call('ZADD', KEYS[1], hidden + 0.5, due[i])
   out[#out + 1] = due[i]
+  out[#out + 1] = tonumber(due[i + 1])
 end
 local next_due = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 if #next_due > 0 then out[3] = tonumber(next_due[2]) end

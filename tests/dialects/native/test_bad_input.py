@@ -24,11 +24,11 @@ pytestmark = pytest.mark.anyio
 
 UNKNOWN = "01J00000000000000000000000"
 JSON = {"content-type": "application/json"}
-# Every method and path of the native API over HTTP; nothing is called, so that no services are needed.
+# Every method and path of the native API over HTTP that takes a key; nothing is called, so no services are needed.
 ROUTES = [
     (method, route.path)
     for route in routes(cast(Native, None))
-    if isinstance(route, Route) and route.path != "/v1/ws"
+    if isinstance(route, Route) and route.path.startswith("/v1/") and route.path != "/v1/ws"
     for method in sorted(route.methods or ())
     if method != "HEAD"
 ]
@@ -60,6 +60,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/runs/{run_id}/release": {"lease": "x", "reason": "r"},
     "/v1/claims": {"queues": ["default"], "max": 2, "wait_s": 0, "worker": "w"},
     "/v1/agents/{agent_id}": {"queue": "q", "retry": {"max_attempts": 2}, "presets": {"a": 1}},
+    "/v1/runs/{run_id}/webhooks/{hook_id}/redeliver": {"after_seq": 0},
+    "/v1/schedules/{schedule_id}": {"agent_id": "a", "cron": "0 0 1 1 *", "timezone": "UTC", "enabled": False},
+    "/v1/schedules/{schedule_id}/trigger": {"triggered_by": "t"},
     "/v1/runs/bulk-cancel": {"run_ids": [UNKNOWN], "reason": "r", "force": True},
     "/v1/runs/bulk-cancel-all": {"reason": "r"},
     "/v1/runs/bulk-replay": {"run_ids": [UNKNOWN]},
@@ -68,12 +71,15 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/keys": {"scopes": ["runs:read"], "name": "n", "principal": {"id": "p"}, "agents": ["a"]},
 }
 
+# Their body is a file, whatever is in it.
+FILE_PATHS = {"/v1/files", "/v1/runs/{run_id}/files"}
+
 
 def method_of(path: str) -> str:
     """Return the method by which a route is given its body."""
     if path in ("/v1/runs/{run_id}", "/v1/runs/{run_id}/idempotency-key"):
         return "DELETE"
-    return "PUT" if path == "/v1/agents/{agent_id}" else "POST"
+    return "PUT" if path in ("/v1/agents/{agent_id}", "/v1/schedules/{schedule_id}") else "POST"
 
 
 def params_of(path: str) -> dict[str, str]:
@@ -88,18 +94,21 @@ def fill(path: str, run_id: str = UNKNOWN) -> str:
         .replace("{thread_id}", "t")
         .replace("{key_id}", "key_1")
         .replace("{agent_id}", "a")
+        .replace("{hook_id}", "h")
+        .replace("{schedule_id}", "s")
+        .replace("{file_id}", UNKNOWN)
     )
 
 
 def body_of(method: str, path: str) -> dict[str, Any] | None:
     """Return a good body for a route, None where it takes none."""
-    return BODIES[path] if method in ("POST", "PUT") else None
+    return BODIES[path] if method in ("POST", "PUT") and path not in FILE_PATHS else None
 
 
 def test_every_route_with_a_body_is_spoiled_here() -> None:
     """A new route must not be forgotten."""
     taking = {path for method, path in ROUTES if method in ("POST", "PUT", "DELETE")}
-    assert taking - {"/v1/keys/{key_id}"} == BODIES.keys()
+    assert taking - {"/v1/keys/{key_id}", "/v1/files/{file_id}"} - FILE_PATHS == BODIES.keys()
 
 
 async def test_without_a_good_key_nothing_is_told(api: RunningGateway) -> None:
@@ -364,6 +373,7 @@ PARAMETERS = [
     *("after", "after_seq", "limit", "types", "snapshot", "cursor", "status", "agent_id", "thread_id", "tag"),
     *("metadata", "payload", "trigger", "batch_id", "created_after", "created_before", "include", "timeout_s"),
     *("until", "run", "stream", "writer", "writer_seq", "attempt", "tenant", "ticket"),
+    *("name", "step_id", "run_id"),
 ]
 EVENTS = st.fixed_dictionaries(
     {
@@ -408,14 +418,16 @@ def near_bodies(draw: st.DrawFn, path: str) -> Any:
 
 POOL = ("queued", "running", "waiting_for_input", "paused", "completed", "failed")
 SPOTS = st.sampled_from([*(f"<{status}>" for status in POOL), UNKNOWN])
+FORM = "multipart/form-data; boundary=x"
 HEADERS = st.fixed_dictionaries(
     {},
     optional={
         "idempotency-key": st.text(string.printable.strip(), max_size=10),
         "last-event-id": st.sampled_from(["5", "5-5", "nonsense", "0", ",", "~x"]),
         "accept": st.sampled_from(["text/event-stream", "application/json", "*/*"]),
-        "content-type": st.sampled_from(["application/json", "application/x-ndjson", "text/plain", "nonsense"]),
+        "content-type": st.sampled_from(["application/json", "application/x-ndjson", "text/plain", "nonsense", FORM]),
         "lease": st.sampled_from(["", "x"]),
+        "content-disposition": st.sampled_from(["attachment; filename=x", "nonsense", "attachment; filename*=x"]),
         "content-encoding": st.sampled_from(["identity", "gzip"]),
         "x-request-id": st.sampled_from(["mine", "not allowed here", ""]),
     },

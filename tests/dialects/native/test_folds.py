@@ -159,10 +159,11 @@ async def test_a_long_log_is_folded_within_its_bounds(api: RunningGateway) -> No
     """The newest entries are shown, and from which event on they are complete."""
     run = await api.create_run()
     for n in range(90):
-        events = [("output.set", {"key": f"{n}.{i}", "value": "x" * 12_000}) for i in range(10)]
+        about = {"duration_ms": 1, "output": "x" * 12_000}
+        events = [("step.completed", {"step_id": f"{n}.{i}", **about}) for i in range(10)]
         accepted(await api.append(run["id"], *events))
-    shown = await fold(api, run["id"], "outputs")
-    seqs = [output["seq"] for output in shown["data"]]
+    shown = await fold(api, run["id"], "steps")
+    seqs = [step["seq"] for step in shown["data"]]
     assert seqs == list(range(shown["kept_from_seq"], shown["as_of_seq"] + 1))
     assert 300 < len(seqs) < 700
     assert (await fold(api, run["id"], "debug-bundle"))["kept_from_seq"] == shown["kept_from_seq"]

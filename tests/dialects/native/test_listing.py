@@ -454,3 +454,17 @@ async def test_a_ticket_lists_nothing(api: RunningGateway) -> None:
             refused(await client.request(method, path, params={"ticket": ticket}), 400, "bad_request")
         page = accepted(await client.get(f"/v1/runs/{run['id']}/events", params={"ticket": ticket}))
         assert page["head_seq"] == 2
+
+
+async def test_ended_runs_of_an_agent_are_found_among_those_of_others(store: RunningStore) -> None:
+    """A list by agent and status looks through the agent's runs where runs of that status pile up."""
+    async with run_gateway(store.url, scan_records=10) as api:
+        mine = [await api.create_run(agent_id="mine") for _ in range(3)]
+        await api.append(mine[0]["id"], LOG, COMPLETE)
+        for _ in range(15):
+            other = await api.create_run(agent_id="others")
+            await api.append(other["id"], LOG, COMPLETE)
+        for status, found in (("completed", mine[:1]), ("queued", mine[:0:-1]), ("failed", [])):
+            page = accepted(await api.client.get("/v1/runs", params={"agent_id": "mine", "status": status}))
+            assert [run["id"] for run in page["data"]] == [run["id"] for run in found]
+            assert not page["has_more"]

@@ -95,6 +95,25 @@ async def test_a_filter_hides_and_never_renumbers(api: RunningGateway) -> None:
     assert replayed[0].data["head_seq"] == 9
 
 
+@pytest.mark.parametrize("asked", [True, False])
+async def test_events_may_be_let_gather(store: RunningStore, api: RunningGateway, asked: bool) -> None:
+    """With a pause between writes, asked for or set, events come together, all of them, and the end after them."""
+    async with run_gateway(store.url, tenant=api.tenant, linger_ms=0 if asked else 300) as lingering:
+        run = await lingering.run_in("running")
+        query = "?linger_ms=300" if asked else ""
+        async with open_stream(lingering, f"/v1/runs/{run['id']}/stream{query}") as stream:
+            await stream.take(5)
+            await lingering.append(run["id"], delta("at once"))
+            await stream.events(1)
+            for number in range(5):
+                await lingering.append(run["id"], delta(str(number)))
+            await lingering.append(run["id"], COMPLETE)
+            await stream.read_more()
+            assert names_of(await stream.take(6)) == ["message"] * 6
+            assert names_of(await stream.rest()) == ["stream.end"]
+            assert stream.ended == "clean"
+
+
 async def test_chunks_are_the_text_only(api: RunningGateway) -> None:
     """`/stream/chunks` is the stream of a run's message deltas, with its end."""
     run = await api.run_in("running")

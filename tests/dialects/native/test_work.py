@@ -327,6 +327,32 @@ async def test_a_worker_may_let_go_while_it_waits_for_an_answer(api: RunningGate
     assert "run.attempt_started" not in await get_types(api, run_id)
 
 
+async def test_a_holder_lets_go_only_of_the_question_it_knows(api: RunningGateway, queue: str) -> None:
+    """An answer that came meanwhile stays with the holder, who goes on; it does not begin again."""
+    run_id = await queue_run(api, queue)
+    claimed = await claim_one(api, queue)
+    asked = accepted(await write(api, claimed, ASK))["last_seq"]
+    accepted(await act(api, run_id, "input", content="yes"))
+    problem = refused(await act_as_holder(api, claimed, "release", expected_seq=asked), 409, "seq_conflict")
+    assert problem["head_seq"] == asked + 1
+    accepted(await write(api, claimed, COMPLETE))
+    assert "run.released" not in await get_types(api, run_id)
+
+
+async def test_a_heartbeat_may_start_the_attempt(api: RunningGateway, queue: str) -> None:
+    """Before the worker has anything to say; once, and for nobody but the holder."""
+    run_id = await queue_run(api, queue)
+    claimed = await claim_one(api, queue)
+    stranger = {**claimed, "lease": {"token": "guessed"}}
+    refused(await act_as_holder(api, stranger, "heartbeat", start=True), 409, "fenced")
+    for _ in (1, 2):
+        assert accepted(await act_as_holder(api, claimed, "heartbeat", start=True))["status"] == "running"
+    assert accepted(await act(api, run_id, "pause"))["status"] == "paused"
+    assert accepted(await act_as_holder(api, claimed, "heartbeat", start=True))["status"] == "paused"
+    accepted(await write(api, claimed, COMPLETE))
+    assert (await get_types(api, run_id)).count("run.started") == 1
+
+
 async def test_a_run_that_is_given_back_is_claimed_again_at_once(api: RunningGateway, queue: str) -> None:
     """The same attempt, done again where it had begun; a repeated release changes nothing."""
     run_id = await queue_run(api, queue)
@@ -481,3 +507,14 @@ async def test_debug_mode_is_noted_in_the_log(api: RunningGateway, queue: str) -
     for enabled in (True, True, False):
         assert accepted(await act(api, run_id, "debug", debug_mode=enabled))["debug_mode"] is enabled
     assert (await get_types(api, run_id)).count("run.debug_mode_set") == 2
+
+
+async def test_a_drain_answers_who_waits_for_work(store: RunningStore, queue: str) -> None:
+    """With nothing, at once: the claim can be made elsewhere."""
+    async with run_gateway(store.url) as leaving:
+        waiting = asyncio.create_task(claim(leaving, queue, wait_s=20))
+        await wait_until(lambda: leaving.gateway._bells._ropes)
+        began = time.monotonic()
+        await leaving.gateway.close_streams(0)
+        assert await waiting == []
+        assert time.monotonic() - began < 2

@@ -1,0 +1,1 @@
+"""Agent runs that are interrupted by questions and resumed with their answers."""

@@ -1,0 +1,161 @@
+"""What the native API answers to workers, of agents, of access and of files, as types; see `answers.py`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from gateway.dialects.native.answers import RetryPolicy, Run
+from gateway.dialects.native.webhook_answers import Hook
+from gateway.domain.lifecycle import Status
+from gateway.domain.run import Actor
+from gateway.service.writing import Pending
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """What a worker proves with that it holds the run."""
+
+    token: str
+    attempt: int
+    expires_at: str
+    lease_s: float
+
+
+class Preset(msgspec.Struct, frozen=True):
+    """The configuration that the attempt is run with."""
+
+    name: str
+    config: Any
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A claimed run, its lease, and what its attempt goes on from."""
+
+    run: Run
+    lease: Lease
+    continues: bool
+    answers: list[dict[str, Any]]
+    preset: Preset | UnsetType = UNSET
+    checkpoint: dict[str, Any] | UnsetType = UNSET
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """What a worker holds from now on."""
+
+    data: list[Claimed]
+
+
+class LeaseEnd(msgspec.Struct, frozen=True):
+    """When a lease ends without another heartbeat."""
+
+    expires_at: str
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """The lease holds on; what the worker has not seen."""
+
+    status: Status
+    attempt: int
+    lease: LeaseEnd
+    pending: list[Pending]
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """What a queue holds."""
+
+    name: str
+    waiting: int
+    held: int
+    oldest_queued_at: str | None
+
+
+class Agent(msgspec.Struct, frozen=True):
+    """A registered agent."""
+
+    id: str
+    version: int
+    runtime: Literal["workflow", "conversational"]
+    queue: str
+    retry: RetryPolicy
+    dead_letter: bool
+    run_timeout_s: float | None
+    queue_expiry_s: float | None
+    lease_s: float | None
+    max_concurrent: int | None
+    presets: dict[str, Any]
+    title: str | None
+    metadata: dict[str, Any]
+    webhooks: list[Hook]
+    created_at: str | None
+    updated_at: str | None
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """A short-lived credential."""
+
+    ticket: str
+    expires_at: str
+    scopes: list[str]
+
+
+class KeyPrincipal(msgspec.Struct, frozen=True):
+    """Whoever acts with a key."""
+
+    id: str
+    name: str | None = None
+    email: str | None = None
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """A file's record; `expires_at` is when it is removed for its age."""
+
+    file_id: str
+    name: str
+    size_bytes: int
+    content_type: str
+    sha256: str
+    run_id: str | None
+    created_at: str
+    created_by: Actor
+    expires_at: str | None
+
+
+class LinkedFile(File, frozen=True, kw_only=True):
+    """A file, and an address that opens it without a key for a while."""
+
+    url: str
+    url_expires_at: str
+
+
+class OutputFile(File, frozen=True, kw_only=True):
+    """A file that a run made, and the event that says so."""
+
+    seq: int
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """The file is gone."""
+
+    file_id: str
+    deleted: bool
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """A key's record."""
+
+    id: str
+    tenant: str
+    name: str | None
+    principal: KeyPrincipal
+    scopes: list[str]
+    agents: list[str] | None
+    created_at: str
+    revoked_at: str | None
+
+
+class NewKey(Key, frozen=True, kw_only=True):
+    """A key, shown this once; null when its creation is repeated."""
+
+    key: str | None

@@ -1,0 +1,1 @@
+"""Threads, their runs, input, and events with `after_seq`."""

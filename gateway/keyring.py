@@ -1,0 +1,66 @@
+"""The API keys of a store, reached without serving: for the command line, and before there is a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from gateway.domain.access import KeyRecord, Principal
+from gateway.errors import NotFound
+from gateway.service.access import Access
+from gateway.settings import Settings
+from gateway.store.access import AccessStore
+from gateway.store.clock import StoreClock
+from gateway.store.link import Link
+
+
+class Keys:
+    """The API keys of a store, for whoever may reach the store itself."""
+
+    def __init__(self, access: Access, clock: StoreClock) -> None:
+        self._access = access
+        self._clock = clock
+
+    async def create(
+        self,
+        *,
+        tenant: str,
+        name: str | None,
+        scopes: frozenset[str],
+        principal: Principal | None,
+        agents: frozenset[str] | None,
+    ) -> tuple[str, KeyRecord]:
+        """Make a key and return it, for the only time, with its record."""
+        return await self._access.create_key(
+            tenant=tenant, name=name, principal=principal, scopes=scopes, agents=agents, now_ms=self._clock.now_ms()
+        )
+
+    async def list(self) -> Sequence[KeyRecord]:
+        """Return every key's record, revoked ones too."""
+        return await self._access.list_keys(None)
+
+    async def revoke(self, key_id: str, /) -> bool:
+        """End a key; False when there is none of that id."""
+        try:
+            await self._access.revoke_key(None, key_id, now_ms=self._clock.now_ms())
+        except NotFound:
+            return False
+        return True
+
+    async def count(self) -> int:
+        """Return how many keys work."""
+        return await self._access.count_keys()
+
+
+@asynccontextmanager
+async def open_access(settings: Settings, store_url: str) -> AsyncIterator[Keys]:
+    """Give the keys of a store, without serving."""
+    timeout_s = settings.store_timeout_s
+    link = Link(store_url, "gateway-keys", timeout_s=timeout_s, patience_s=timeout_s)
+    task = asyncio.create_task(link.run())
+    try:
+        yield Keys(Access(AccessStore(link), recheck_s=settings.access_recheck_s), StoreClock())
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
