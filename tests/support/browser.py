@@ -158,6 +158,8 @@ class Page:
                 self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
             case "Page.javascriptDialogOpening":
                 self.dialogs.append(params["message"])
+            case "Page.downloadWillBegin":
+                self.requests.append(params["url"])
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
 

@@ -282,9 +282,10 @@ class Line {
 
   async listenSse() {
     const abort = new AbortController(), lanes = this.open;
-    let how = "lost", timer;
-    this.hangUp = (why) => { how = why; abort.abort(); };
-    const alive = () => { clearTimeout(timer); timer = setTimeout(() => abort.abort(), SILENT_MS); };
+    let how = "lost", timer, reader;
+    // An aborted read need not end where the answer has come whole; a cancelled one does.
+    this.hangUp = (why) => { how = why; abort.abort(); reader?.cancel().catch(() => {}); };
+    const alive = () => { clearTimeout(timer); timer = setTimeout(this.hangUp, SILENT_MS, how); };
     const parse = sseParser(({ event: name, data: text, id }) => {
       const data = JSON.parse(text), lane = lanes.find(({ run }) => run === FEED || run === data.run_id);
       if (how !== "lost") return;
@@ -298,7 +299,7 @@ class Line {
       const answer = await this.fetch(lanes, abort.signal);
       if (answer.status === 204) for (const lane of lanes) this.control(lane, "stream.end", {});
       else if (!answer.ok) throw await readRefusal(answer);
-      const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
+      reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
       for (let piece; reader && !(piece = await reader.read()).done; this.hub.flush()) {
         alive();
         parse(piece.value);

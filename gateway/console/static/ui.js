@@ -2,7 +2,7 @@
 
 import htm from "./vendor/htm.js";
 import { h, render } from "./vendor/preact.js";
-import { useEffect, useMemo, useRef, useState } from "./vendor/hooks.js";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/hooks.js";
 import { computed, signal } from "./vendor/signals.js";
 
 export const html = htm.bind(h);
@@ -83,12 +83,17 @@ export function useLoaded(load, inputs, everyMs = 0) {
 /** A dialog that has the focus while it is there. */
 export function Dialog({ title, onClose, children }) {
   const box = useRef();
-  useEffect(() => {
+  useLayoutEffect(() => {
     const before = document.activeElement;
     box.current.showModal();
     return () => before?.isConnected && before.focus();
   }, []);
-  return html`<dialog ref=${box} aria-labelledby="dialog-title" onCancel=${onClose} onClose=${onClose}>
+  const leave = (event) => {
+    if (event.type === "keydown" && event.key !== "Escape") return;
+    event.preventDefault();
+    onClose();
+  };
+  return html`<dialog ref=${box} aria-labelledby="dialog-title" onCancel=${leave} onKeyDown=${leave}>
     <h2 id="dialog-title">${title}</h2>
     ${children}
   </dialog>`;

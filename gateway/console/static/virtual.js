@@ -57,7 +57,8 @@ export function VirtualList({ total, rowPx, label, row, rowKey, follow, onSeen, 
   }
   function press(event) {
     if (event.key in MOVES) {
-      move((active < 0 ? first : active) + MOVES[event.key]);
+      // Whoever comes in begins with the first row in view.
+      move(active < 0 && event.key === "ArrowDown" ? Math.ceil(virtualTop / rowPx) : Math.max(active, 0) + MOVES[event.key]);
       event.preventDefault();
     } else if (event.key === "Enter" && active >= 0) onPick?.(active);
     else onKey?.(event, active);
