@@ -150,12 +150,14 @@ def check_log(run: dict[str, Any], log: list[dict[str, Any]]) -> None:
 async def check_every_run(gateway: GatewayProcess, run_ids: list[str]) -> Counter[str]:
     """Check every run's log; returns how they ended."""
     endings: Counter[str] = Counter()
-    async with gateway.client(limits=httpx.Limits(max_connections=16), timeout=60) as client:
+    room = asyncio.Semaphore(16)
+    async with gateway.client(timeout=60) as client:
 
         async def check(run_id: str) -> None:
-            run = (await client.get(f"/v1/runs/{run_id}")).json()
-            check_log(run, await read_all(client, run_id))
-            endings[run["status"]] += 1
+            async with room:
+                run = (await client.get(f"/v1/runs/{run_id}")).json()
+                check_log(run, await read_all(client, run_id))
+                endings[run["status"]] += 1
 
         await asyncio.gather(*map(check, run_ids))
     return endings

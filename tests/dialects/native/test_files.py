@@ -395,7 +395,7 @@ async def test_a_deleted_file_is_gone(api: RunningGateway) -> None:
 async def test_a_file_of_another_tenant_does_not_exist(api: RunningGateway) -> None:
     """Read, fetched, deleted or used as an input: exactly as if it were not there."""
     record = await stored(api)
-    async with open_client(api, tenant="strangers") as stranger:
+    async with open_client(api, tenant=f"strangers-to-{api.tenant}") as stranger:
         for path in ("", "/content"):
             mine = refused(await stranger.get(f"/v1/files/{record['file_id']}{path}"), 404, "not_found")
             none = refused(await stranger.get(f"/v1/files/01J00000000000000000000000{path}"), 404, "not_found")
