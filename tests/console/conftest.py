@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -14,6 +15,8 @@ from gateway.settings import Settings
 from tests.support.browser import Page, find_chromium, open_page, run_chromium
 from tests.support.running import RunningGateway, RunningStore, run_gateway
 
+NODE = shutil.which("node")
+NO_NODE = "NO NODE ON THE PATH: THE BROWSER'S CLIENT WAS NOT TESTED IN IT (apt-get install nodejs)"
 MISSING = "NO CHROMIUM ON THE PATH: THE CONSOLE WAS NOT TESTED (apt-get install chromium)"
 
 
@@ -54,6 +57,10 @@ async def page(chromium: str, anyio_backend: object) -> AsyncIterator[Page]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say at the very end what a line among the skipped tests might not."""
-    if find_chromium() is None:
+    missing = [
+        words for words, is_missing in ((MISSING, find_chromium() is None), (NO_NODE, NODE is None)) if is_missing
+    ]
+    if missing:
         terminalreporter.section("console", sep="!", red=True, bold=True)
-        terminalreporter.line(MISSING, red=True, bold=True)
+    for words in missing:
+        terminalreporter.line(words, red=True, bold=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.console.conftest import NO_NODE, NODE
 from tests.support.proxy import Dooms, lay_proxy
 from tests.support.running import RunningGateway, RunningStore, run_gateway
 
@@ -17,10 +17,9 @@ pytestmark = pytest.mark.anyio
 SUITE = Path(__file__).with_name("node") / "client.test.mjs"
 SECONDS = 90
 TEST_MS = 80_000
-NODE = shutil.which("node")
 
 
-@pytest.mark.skipif(NODE is None, reason="NO NODE ON THE PATH: the browser's client was not tested in it")
+@pytest.mark.skipif(NODE is None, reason=NO_NODE)
 async def test_the_client_keeps_its_promises_in_node(
     gateway: RunningGateway, store: RunningStore, tmp_path: Path
 ) -> None:

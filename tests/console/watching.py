@@ -18,7 +18,7 @@ SEQS = """(async () => {
   for (;;) {
     let rows;
     do {
-      await new Promise((resolve) => setTimeout(resolve, 40));
+      await new Promise((resolve) => setTimeout(resolve, 20));
       rows = [...box.querySelectorAll(".row")];
     } while (rows.some((row) => !row.querySelector("[data-here]")));
     for (const row of rows) seen.set(Number(row.ariaPosInSet), Number(row.querySelector("[data-here]").dataset.seq));

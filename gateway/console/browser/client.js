@@ -228,7 +228,11 @@ class Line {
       const began = Date.now();
       let how = "lost";
       try {
-        how = await (this.hub.asleep ? this.pause(2 ** 31 - 1) : this.listen(await this.credential()));
+        if (this.hub.asleep) how = await this.pause(2 ** 31 - 1);
+        else {
+          const ticket = await this.credential();
+          if (!this.closed) how = await this.listen(ticket);
+        }
       } catch (error) {
         this.refused(error);
       }
@@ -659,7 +663,8 @@ class Run {
 
   async restart(how) {
     const run = await this.act("restart", how);
-    if (!this.client.runs.has(this.sub) || this.state.link === "ended") this.reconnect();
+    // The end of the attempt before may be on its way still.
+    this.reconnect();
     return run;
   }
 

@@ -24,7 +24,7 @@ export function RawLog({ log, version }) {
   const shown = open === null ? null : log.found?.find(({ seq }) => seq === open) ?? log.events.get(open);
   const searching = log.found && log.scanned < log.head;
   return html`<section data-part="raw" class="raw" aria-label="Event log">
-    <h2>Event log <span class="range">${rangeOf(log)}</span></h2>
+    <h2>Event log <span class="hint range">${rangeOf(log)}</span></h2>
     <div class="tools">
       <input type="search" aria-label="Search the log" placeholder="Search" value=${text} onInput=${({ target }) => setText(target.value)} />
       <select aria-label="Kinds of events" value=${types} onChange=${({ target }) => setTypes(target.value)}>

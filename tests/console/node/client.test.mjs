@@ -128,8 +128,11 @@ test("the fold is the gateway's own, at every turn of a run that is asked, pause
     else if (turn === "done") await append(run, [DONE]);
     else if (turn) await call("POST", `runs/${run.id}/${turn[0]}`, turn[1]);
     const head = (await call("GET", `runs/${run.id}`)).head_seq;
-    if (live.state.link === "ended") live.reconnect();
-    await live.until(({ state }) => state.as_of_seq >= head);
+    // The end of one attempt may be told after the next has begun.
+    await live.until(({ state }) => {
+      if (state.link === "ended" && state.as_of_seq < head) live.reconnect();
+      return state.as_of_seq >= head;
+    });
     await checkFold(run, live.state);
     const { run: late } = await follow(run.id, { snapshot: true }, ({ state }) => state.as_of_seq >= head && state.status);
     await checkFold(run, late.state);
