@@ -40,6 +40,7 @@ from gateway.store.runs import (
     RevisionMoved,
     RunExists,
     RunStore,
+    TooEarly,
     Write,
     record_changes,
 )
@@ -170,7 +171,7 @@ class Journal:
                 return Outcome(run, await self._find_repeat(run, dedupe, guard), result)
             try:
                 return await self._commit(run, draft, dedupe, guard, result, own_index(result), by_holder)
-            except RevisionMoved:
+            except (RevisionMoved, TooEarly):
                 await asyncio.sleep(0.001 * attempt)
         raise Contended("The run changes too fast; try again.", run_id=run_id)
 
@@ -229,11 +230,10 @@ class Journal:
         Raises:
             IllegalTransition: it is not held; `facts["current_status"]` says where it stands.
         """
-        now_ms = self.clock.now_ms()
         write = Write(
             guard=replace(guard, statuses=FAST_STATUSES, held=True),
-            events=[encode_rest(event, run_id, now_ms) for event in events],
-            at_ms=now_ms,
+            events=(),
+            at_ms=self.clock.now_ms(),
             dedupe=dedupe,
             increments=effects.increments(events),
             marks=effects.plain_marks(events),
@@ -241,7 +241,7 @@ class Journal:
             by_holder=True,
             is_output=effects.says_something(events),
         )
-        appended = await self._put(run_id, write)
+        appended = await self._put_in_time(run_id, write, events)
         # A repeat too: the first time may have been cut here.
         await self._bell.ring_late(run_id, appended.hooked, (event.type for event in events))
         return appended
@@ -255,6 +255,16 @@ class Journal:
         guard = replace(guard, statuses=LIVE)
         write = Write(guard=guard, events=(), at_ms=self.clock.now_ms(), dedupe=dedupe, by_holder=True)
         return await self._put(run_id, write)
+
+    async def _put_in_time(self, run_id: str, write: Write, events: Sequence[NewEvent]) -> Appended:
+        at_ms = write.at_ms
+        for _ in range(TRIES):
+            encoded = [encode_rest(event, run_id, at_ms) for event in events]
+            try:
+                return await self._put(run_id, replace(write, at_ms=at_ms, events=encoded))
+            except TooEarly as error:
+                at_ms = max(self.clock.now_ms(), error.updated_ms)
+        raise Contended("The run changes too fast; try again.", run_id=run_id)
 
     async def _put(self, run_id: str, write: Write) -> Appended:
         began = time.monotonic()

@@ -28,7 +28,9 @@ from gateway.store.link import Argument, Link
 from gateway.store.log import new_tags
 from gateway.store.scripts import APPEND, REMOVE_RUN, TRIM_LOG, Word
 
+_CHANGING_ROOM = 250
 _ENDING_ROOM = 1_000
+_ENDING = TERMINAL | {Status.CANCELLING}
 _PARSED_AT_ONCE_BYTES = 256 * 1024
 TOTALS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_microusd", "credits_micro")
 
@@ -103,6 +105,14 @@ class RevisionMoved(Exception):
     """The run changed between reading it and writing it; read it again."""
 
 
+class TooEarly(Exception):
+    """The run has an event of a later time, by another process's clock: write again, not before `updated_ms`."""
+
+    def __init__(self, updated_ms: int) -> None:
+        super().__init__(f"the last event is of {updated_ms}")
+        self.updated_ms = updated_ms
+
+
 class RunExists(Exception):
     """The run that was to be created is there already."""
 
@@ -163,6 +173,7 @@ class RunStore:
 
         Raises:
             RevisionMoved: `guard.rev` is no longer the run's.
+            TooEarly: the run's last event is later than these; nothing was written.
             GatewayError: the refusal; nothing was written.
             StoreUnavailable: nothing, or it is unknown what, was written.
         """
@@ -178,6 +189,8 @@ class RunStore:
             raise RevisionMoved
         if word is Word.EXISTS:
             raise RunExists
+        if word is Word.EARLY:
+            raise TooEarly(reply[0])
         raise _refusal(word, reply, run_id)
 
     def _arguments(self, run_id: str, write: Write) -> list[Argument]:
@@ -197,8 +210,7 @@ class RunStore:
             dedupe.fingerprint,
             _text(dedupe.lifetime_ms if dedupe.idempotency else None),
             "1" if write.by_holder else "",
-            # A full log still takes what changes the run: its end above all.
-            limits.log_events + (_ENDING_ROOM if write.changes else 0),
+            limits.log_events + _room_beyond(write),
             limits.writers,
             limits.notice_bytes,
             write.own_index,
@@ -333,6 +345,13 @@ def _refusal(word: Word, reply: list[Any], run_id: str) -> GatewayError:
         case Word.FULL:
             return LogFull(f"The log is full at event {reply[0]}.", head_seq=reply[0])
     return Contended(f"The store answered {word}.")
+
+
+def _room_beyond(write: Write) -> int:
+    """Return by how many events a full log may still grow: for what moves the run on, and further for its end."""
+    if not write.changes:
+        return 0
+    return _CHANGING_ROOM + (_ENDING_ROOM if write.changes.get("status") in _ENDING else 0)
 
 
 def _joined(statuses: frozenset[Status]) -> str:

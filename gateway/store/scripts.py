@@ -28,6 +28,7 @@ class Word(StrEnum):
     MISMATCH = "MISMATCH"
     WRITERS = "WRITERS"
     FULL = "FULL"
+    EARLY = "EARLY"
     NEW = "NEW"
     HELD = "HELD"
     OLD = "OLD"

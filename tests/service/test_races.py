@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ulid import ULID
 
+from gateway.domain.times import parse_time
 from gateway.store import keys
 from gateway.store.link import Link
 from gateway.store.timers import TimerStore
@@ -184,12 +185,24 @@ async def test_a_full_log_still_takes_its_end(store: RunningStore) -> None:
         await gateway.append(run["id"], LOG)
         statuses = [
             (await gateway.client.post(f"/v1/runs/{run['id']}/{action}")).status_code
-            for _ in range(20)
+            for _ in range(150)
             for action in ("pause", "resume")
         ]
         assert statuses[-1] == 409
         assert (await gateway.append(run["id"], LOG)).json()["code"] in ("log_full", "invalid_state")
         assert (await gateway.append(run["id"], COMPLETE)).json()["status"] == "completed"
+
+
+async def test_time_in_a_log_never_goes_back(gateway: RunningGateway, link: Link) -> None:
+    """Whatever another process's clock said: an event is never of an earlier time than the one before it."""
+    run = await gateway.create_run()
+    await gateway.append(run["id"], LOG)
+    ahead_ms = int(await link.call("HGET", keys.record(run["id"]), "updated_ms")) + 60_000
+    await link.call("HSET", keys.record(run["id"]), "updated_ms", ahead_ms)
+    await gateway.append(run["id"], LOG, LOG)
+    await gateway.client.post(f"/v1/runs/{run['id']}/pause")
+    events = (await gateway.client.get(f"/v1/runs/{run['id']}/events")).json()["data"]
+    assert [parse_time(event["created_at"]) for event in events[-3:]] == [ahead_ms] * 3
 
 
 async def test_a_hole_in_a_log_is_told(store: RunningStore, gateway: RunningGateway, link: Link) -> None:

@@ -29,7 +29,7 @@ from gateway.errors import (
 from gateway.store import keys
 from gateway.store.link import Link
 from gateway.store.log import LogName, LogReader
-from gateway.store.runs import Dedupe, Guard, Limits, RevisionMoved, RunExists, record_changes
+from gateway.store.runs import Dedupe, Guard, Limits, RevisionMoved, RunExists, TooEarly, record_changes
 from tests.support.links import BEGIN_MS, Door, connect, line, make_spec
 from tests.support.running import RunningStore
 
@@ -165,11 +165,14 @@ async def test_marks_and_totals_are_kept_with_the_event(link: Link) -> None:
 
 
 async def test_the_record_is_as_new_as_its_last_event(link: Link) -> None:
-    """And never goes back, though a process's clock may."""
+    """And never goes back, though a process's clock may: an event of an earlier time is not taken."""
     door = new_door(link)
     await door.create()
     await door.append(at_ms=BEGIN_MS + 500)
-    await door.append(at_ms=BEGIN_MS + 300, by_holder=True)
+    with pytest.raises(TooEarly) as refusal:
+        await door.append(at_ms=BEGIN_MS + 300, by_holder=True)
+    assert refusal.value.updated_ms == BEGIN_MS + 500
+    await door.append(at_ms=refusal.value.updated_ms, by_holder=True)
     run = await door.runs.load(door.spec.id, door.spec.tenant)
     assert (run.updated_ms, run.beat_ms) == (BEGIN_MS + 500, BEGIN_MS + 500)
 

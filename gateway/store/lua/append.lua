@@ -16,6 +16,7 @@
 --       events that its webhooks want}
 --       | {'MISSING'} | {'EXISTS'} | {'STATUS', status} | {'REVISION', rev} | {'SEQ', head_seq} | {'FENCED', attempt, status}
 --       | {'GAP', expected} | {'STALE', expected} | {'MISMATCH'} | {'WRITERS'} | {'FULL', head_seq}
+--       | {'EARLY', time of the last event}
 local record, log, writers, idem = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local r = redis.call('HMGET', record, 'tenant', 'status', 'rev', 'attempt', 'head_seq', 'head_tag', 'held', 'lease',
   'holder_seq', 'm:cancel', 'm:pause', 'm:input', 'updated_ms', 'output_ms', 'hooked')
@@ -110,6 +111,8 @@ end)
 
 local count = (#ARGV - at + 1) / 2
 if head + count > tonumber(ARGV[15]) then return {'FULL', head} end
+-- Time in a log never goes back; another process's clock may be a little ahead.
+if count > 0 and tonumber(ARGV[19]) < tonumber(r[13] or 0) then return {'EARLY', tonumber(r[13])} end
 
 local before, before_tag = head, head_tag
 local header, lines, bytes = {}, {}, 0
@@ -124,7 +127,6 @@ for i = 0, count - 1 do
   bytes = bytes + #line
 end
 
--- Never back: another process's clock may be a little ahead.
 local now_ms = string.format('%.0f', math.max(tonumber(ARGV[19]), tonumber(r[13] or 0)))
 if #changes > 0 then
   rev = rev + 1
