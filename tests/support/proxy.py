@@ -1,39 +1,41 @@
-"""A TCP relay on 127.0.0.1 that breaks connections in the ways in which networks do.
+"""A TCP relay on 127.0.0.1 that breaks connections in the ways in which networks do, switchable at any moment.
 
-Towards the client a cut is what it says; the gateway sees the same, except that a black hole is deaf to both.
+Towards the client a cut is what it says; the far side sees the same, except that a black hole is deaf to both.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from enum import StrEnum
+from pathlib import Path
 
 import msgspec
+
+from tests.support.fates import Cut, Dooms, Fate
+
+__all__ = ["Choose", "Cut", "Dooms", "Far", "Fate", "Proxy", "lay_proxy", "let_live"]
 
 READ_BYTES = 65536
 LINGER_NONE = struct.pack("ii", 1, 0)
 
 
-class Cut(StrEnum):
-    """How a connection breaks: by RST, by FIN in the middle of an answer, or silently."""
+class Far(msgspec.Struct, frozen=True):
+    """Where a relay leads: a host and a port, with TLS if wanted, or a unix socket."""
 
-    RESET = "reset"
-    FIN = "fin"
-    BLACK_HOLE = "black_hole"
+    host: str = "127.0.0.1"
+    port: int = 0
+    tls: bool = False
+    path: Path | None = None
 
-
-class Fate(msgspec.Struct, frozen=True):
-    """When a connection breaks: after so many bytes to the client or so many seconds, whichever comes first."""
-
-    how: Cut
-    after_bytes: int | None = None
-    after_s: float | None = None
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Return a connection to it."""
+        if self.path is not None:
+            return await asyncio.open_unix_connection(self.path)
+        return await asyncio.open_connection(self.host, self.port, ssl=self.tls or None)
 
 
 Choose = Callable[["Proxy"], Fate | None]
@@ -42,29 +44,6 @@ Choose = Callable[["Proxy"], Fate | None]
 
 def let_live(_proxy: Proxy) -> None:
     """Let every connection live."""
-
-
-class Dooms:
-    """Fates from a seed, until as many cuts as wanted have been made; after that connections live.
-
-    Args:
-        black_holes: How many of a hundred cuts are black holes; the others are RST and FIN in equal parts.
-    """
-
-    def __init__(self, seed: int, *, cuts: int, most_bytes: int, most_s: float, black_holes: int = 10) -> None:
-        self._random = random.Random(seed)
-        self._cuts = cuts
-        self._most_bytes = most_bytes
-        self._most_s = most_s
-        self._black_holes = black_holes
-
-    def __call__(self, proxy: Proxy) -> Fate | None:
-        """Return the next connection's fate."""
-        if proxy.cuts.total() >= self._cuts:
-            return None
-        silent = self._random.randrange(100) < self._black_holes
-        how = Cut.BLACK_HOLE if silent else self._random.choice((Cut.RESET, Cut.FIN))
-        return Fate(how, self._random.randrange(self._most_bytes), self._random.uniform(0, self._most_s))
 
 
 class _Wire:
@@ -82,24 +61,27 @@ class _Wire:
 
 
 class Proxy:
-    """Relays a port of this machine.
+    """Relays to another place; `far`, `choose`, `latency_s` and `bytes_per_s` may be changed while it works.
 
     Args:
         choose: Each new connection's fate.
         latency_s: How long every chunk is held back, either way.
     """
 
-    def __init__(self, target_port: int, *, choose: Choose = let_live, latency_s: float = 0) -> None:
+    def __init__(self, far: Far, *, choose: Choose = let_live, latency_s: float = 0) -> None:
+        self.far = far
         self.choose = choose
         self.latency_s = latency_s
+        self.bytes_per_s: float | None = None
         self.connections = 0
         self.cuts: Counter[Cut] = Counter()
         self.port = 0
-        self._target_port = target_port
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._wires: set[_Wire] = set()
         self._changed = asyncio.Condition()
+        self._passing = asyncio.Event()
+        self._passing.set()
 
     @property
     def url(self) -> str:
@@ -115,6 +97,14 @@ class Proxy:
         """Have new connections refused; those that are open stay."""
         if self._server is not None:
             self._server.close()
+
+    def hold(self) -> None:
+        """Let nothing pass any more, either way, not even an end: the network is parted, nobody is told."""
+        self._passing.clear()
+
+    def release(self) -> None:
+        """Let pass what was held back, in its order."""
+        self._passing.set()
 
     def cut_all(self, how: Cut) -> None:
         """Break every open connection."""
@@ -144,9 +134,11 @@ class Proxy:
         self._wires.add(wire)
         pumps: list[asyncio.Task[None]] = []
         try:
-            far_reader, wire.gateway = await asyncio.open_connection("127.0.0.1", self._target_port)
-            pumps.append(asyncio.create_task(self._pump(wire, reader, wire.gateway, None)))
-            pumps.append(asyncio.create_task(self._pump(wire, far_reader, wire.client, fate)))
+            await self._passing.wait()
+            far_reader, wire.gateway = await self.far.connect()
+            sent, received = (fate.after_sent_bytes, fate.after_bytes) if fate else (None, None)
+            pumps.append(asyncio.create_task(self._pump(wire, reader, wire.gateway, fate, sent)))
+            pumps.append(asyncio.create_task(self._pump(wire, far_reader, wire.client, fate, received)))
             how = await _await_end(wire, fate)
             for pump in pumps:
                 pump.cancel()
@@ -165,20 +157,36 @@ class Proxy:
                     end.transport.abort()
 
     async def _pump(
-        self, wire: _Wire, source: asyncio.StreamReader, sink: asyncio.StreamWriter, fate: Fate | None
+        self,
+        wire: _Wire,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        fate: Fate | None,
+        left: int | None,
     ) -> None:
-        left = fate.after_bytes if fate else None
         with suppress(OSError):
-            while chunk := await source.read(READ_BYTES):
-                if self.latency_s:
-                    await asyncio.sleep(self.latency_s)
-                sink.write(chunk[:left])
-                await sink.drain()
+            while chunk := await source.read(self._piece_bytes):
+                await self._carry(chunk[:left], sink)
                 if fate is not None and left is not None:
                     left -= len(chunk)
                     if left <= 0:
                         return wire.break_by(fate.how)
+        await self._passing.wait()
         return wire.break_by(None)
+
+    @property
+    def _piece_bytes(self) -> int:
+        """What is passed on at once: where the line is thin, the twentieth part of a second."""
+        return READ_BYTES if self.bytes_per_s is None else max(1, int(self.bytes_per_s / 20))
+
+    async def _carry(self, chunk: bytes, sink: asyncio.StreamWriter) -> None:
+        if self.latency_s:
+            await asyncio.sleep(self.latency_s)
+        if self.bytes_per_s:
+            await asyncio.sleep(len(chunk) / self.bytes_per_s)
+        await self._passing.wait()
+        sink.write(chunk)
+        await sink.drain()
 
     async def _note(self, how: Cut) -> None:
         async with self._changed:
@@ -214,9 +222,9 @@ async def _end(wire: _Wire, reader: asyncio.StreamReader, how: Cut | None) -> No
 
 
 @asynccontextmanager
-async def lay_proxy(target_port: int, *, choose: Choose = let_live, latency_s: float = 0) -> AsyncIterator[Proxy]:
-    """Relay a port of this machine for as long as the block lasts."""
-    proxy = Proxy(target_port, choose=choose, latency_s=latency_s)
+async def lay_proxy(far: int | Far, *, choose: Choose = let_live, latency_s: float = 0) -> AsyncIterator[Proxy]:
+    """Relay to a port of this machine, or to another place, for as long as the block lasts."""
+    proxy = Proxy(Far(port=far) if isinstance(far, int) else far, choose=choose, latency_s=latency_s)
     await proxy.accept()
     try:
         yield proxy

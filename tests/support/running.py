@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,29 @@ START_S = 10.0
 
 
 class RunningStore:
-    """A Valkey server with an append-only file that is synced at every write, on a unix socket in `folder`."""
+    """A Valkey server with an append-only file that is synced at every write, on a unix socket in `folder`.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        environ: Added to the server's environment.
+        options: The server's own, besides and instead of these.
+    """
+
+    def __init__(self, folder: Path, *, environ: Mapping[str, str] | None = None, **options: str) -> None:
         self._folder = folder
         self._socket = folder / "store.sock"
+        self._environ = {**os.environ, **(environ or {})}
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """The store's URL."""
         return f"unix://{self._socket}"
+
+    @property
+    def socket_path(self) -> Path:
+        """The store's socket."""
+        return self._socket
 
     @property
     def pid(self) -> int:
@@ -59,9 +71,10 @@ class RunningStore:
             "appendfsync": "always",
             "save": "",
             "logfile": str(self._folder / "store.log"),
+            **self._options,
         }
         arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
-        self._process = subprocess.Popen([str(binary), *arguments])
+        self._process = subprocess.Popen([str(binary), *arguments], env=self._environ)
         deadline = time.monotonic() + START_S
         while not self._answers():
             assert time.monotonic() < deadline, "the store did not start"
@@ -69,14 +82,22 @@ class RunningStore:
             time.sleep(0.01)
 
     def _answers(self) -> bool:
+        try:
+            return self.ask("PING").startswith("+PONG")
+        except OSError:
+            return False
+
+    def ask(self, command: str) -> str:
+        """Return the raw answer to an inline command.
+
+        Raises:
+            OSError: nobody answers within a second.
+        """
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(1)
-            try:
-                sock.connect(str(self._socket))
-                sock.sendall(b"PING\r\n")
-                return sock.recv(64).startswith(b"+PONG")
-            except OSError:
-                return False
+            sock.connect(str(self._socket))
+            sock.sendall(f"{command}\r\nQUIT\r\n".encode())
+            return b"".join(iter(lambda: sock.recv(65536), b"")).decode()
 
     def kill(self) -> None:
         """End the server as a crash does."""
