@@ -35,6 +35,9 @@ _REFUSALS = (
     "TRYAGAIN",
 )
 
+# An address may lead elsewhere after a failover; a connection younger than this was made to where it leads now.
+SETTLED_S = 1.0
+
 BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
 
@@ -62,6 +65,7 @@ class Link:
         self._connection: Wire | None = None
         self._up = asyncio.Event()
         self._open: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._connected_at_s = 0.0
         self.connects = 0
 
     @property
@@ -132,6 +136,7 @@ class Link:
     async def _serve(self, connection: Wire) -> None:
         connection.take = self._take
         self._connection = connection
+        self._connected_at_s = time.monotonic()
         self._up.set()
         watching = asyncio.create_task(self._watch())
         try:
@@ -152,8 +157,16 @@ class Link:
             return
         if isinstance(reply, ResponseError):
             future.set_exception(_translate(reply))
+            self._leave_replica(reply)
         else:
             future.set_result(reply)
+
+    def _leave_replica(self, reply: ResponseError) -> None:
+        """End a connection to a server that takes no writes any more: it was the primary once."""
+        settled = time.monotonic() - self._connected_at_s > SETTLED_S
+        if self._connection is not None and settled and str(reply).startswith("READONLY"):
+            logger.warning("the store has become a replica; connecting anew")
+            self._connection.close()
 
     async def _watch(self) -> None:
         """Return once a call has waited too long."""

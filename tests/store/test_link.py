@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from gateway.errors import StoreUnavailable
 from gateway.store.link import Link
+from tests.support.running import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -70,3 +71,16 @@ async def test_a_command_that_is_wrong_is_no_outage() -> None:
     async with linked() as link:
         with pytest.raises(ResponseError):
             await link.call("SAY", "WRONGTYPE Operation against a key")
+
+
+async def test_a_primary_that_was_demoted_is_left() -> None:
+    """A connection that outlives a failover, and leads to what takes no writes any more, is made anew."""
+    async with linked() as link:
+
+        async def is_left() -> bool:
+            with pytest.raises(StoreUnavailable):
+                await link.call("SAY", "READONLY You can't write against a read only replica.")
+            return link.connects > 1
+
+        await wait_until(is_left, timeout_s=30)
+        assert await link.call("PING") == b"OK"
