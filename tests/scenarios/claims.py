@@ -7,23 +7,42 @@ from collections.abc import Iterable
 
 import httpx
 
+from tests.faults.check import check
+from tests.faults.history import Append, History, Reading
 from tests.support.transcripts import Transcript, read_log
-from tests.support.writers import Writer
+from tests.support.writers import Outcome, Writer
 
 
 async def check_all(
     client: httpx.AsyncClient, run_id: str, writers: Iterable[Writer], transcripts: Iterable[Transcript]
 ) -> int:
     """Check a run's log against everybody who wrote and read it; returns how many events it has."""
+    writers, transcripts = list(writers), list(transcripts)
     log = await read_log(client, run_id)
     check_dense(log)
     for writer in writers:
         check_written(log, writer)
     for transcript in transcripts:
         check_read(log, transcript)
-    cursors = {tuple(seen.cursor for seen in transcript.seen) for transcript in transcripts}
-    assert len(cursors) <= 1, "readers were given different cursors"
+    verdict = check(as_history(log, writers, transcripts))
+    assert verdict.findings == []
     return len(log)
+
+
+def as_history(log: list[tuple[int, str]], writers: Iterable[Writer], transcripts: Iterable[Transcript]) -> History:
+    """Return what the checker of the fault kit judges: all that readers were given, resets among it."""
+    transcripts = list(transcripts)
+    appends = [
+        Append(writer=writer.name, number=number, marks=(mark,), outcome=Outcome.ACKNOWLEDGED, first_seq=seq)
+        for writer in writers
+        for number, (seq, mark) in enumerate(writer.acknowledged.items(), 1)
+    ]
+    readings = [
+        Reading(reader=f"reader {index}", heard=transcript.heard, ended=transcript.ended)
+        for index, transcript in enumerate(transcripts)
+    ]
+    lossy = any(transcript.told("stream.reset") for transcript in transcripts)
+    return History(appends=appends, readings=readings, log=log, lossy=lossy)
 
 
 def check_dense(log: list[tuple[int, str]]) -> None:

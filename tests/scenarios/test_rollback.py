@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.scenarios.claims import check_all
+from tests.support.copies import Copies
 from tests.support.processes import GatewayProcess, lives, serving
 from tests.support.readers import ClientReader, Reader, SseReader, WebSocketReader, read_up_to
 from tests.support.running import wait_until
@@ -21,23 +21,6 @@ pytestmark = pytest.mark.anyio
 KEPT_BATCHES = 5
 LOST_BATCHES = 5
 BATCH = 10
-
-
-class Copies:
-    """An earlier state of a data directory's append-only files, and its return."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self._live = data_dir / "appendonlydir"
-        self._copy = data_dir.with_suffix(".copy")
-
-    def take(self) -> None:
-        """Copy the files; every write that was acknowledged is in them."""
-        shutil.copytree(self._live, self._copy)
-
-    def restore(self) -> None:
-        """Put the copy in place of the files; no store may use them."""
-        shutil.rmtree(self._live)
-        shutil.copytree(self._copy, self._live)
 
 
 async def write_again(writer: Writer, batches: list[list[str]]) -> None:

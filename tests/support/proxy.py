@@ -207,7 +207,10 @@ async def _end(wire: _Wire, reader: asyncio.StreamReader, how: Cut | None) -> No
     ends = [end for end in (wire.client, wire.gateway) if end is not None]
     if how is Cut.RESET:
         for end in ends:
-            end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
+            sock = end.get_extra_info("socket")
+            # One that has been closed meanwhile has none.
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
     elif how is Cut.BLACK_HOLE:
         # The client gives up by itself, and its going is swallowed like everything else.
         while await reader.read(READ_BYTES):

@@ -38,7 +38,7 @@ class RunningStore:
     """
 
     def __init__(self, folder: Path, *, environ: Mapping[str, str] | None = None, **options: str) -> None:
-        self._folder = folder
+        self.folder = folder
         self._socket = folder / "store.sock"
         self._environ = {**os.environ, **(environ or {})}
         self._options = options
@@ -66,11 +66,11 @@ class RunningStore:
         options = {
             "unixsocket": str(self._socket),
             "port": "0",
-            "dir": str(self._folder),
+            "dir": str(self.folder),
             "appendonly": "yes",
             "appendfsync": "always",
             "save": "",
-            "logfile": str(self._folder / "store.log"),
+            "logfile": str(self.folder / "store.log"),
             **self._options,
         }
         arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
@@ -78,7 +78,7 @@ class RunningStore:
         deadline = time.monotonic() + START_S
         while not self._answers():
             assert time.monotonic() < deadline, "the store did not start"
-            assert self._process.poll() is None, (self._folder / "store.log").read_text()
+            assert self._process.poll() is None, (self.folder / "store.log").read_text()
             time.sleep(0.01)
 
     def _answers(self) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Any
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 import httpx
 import msgspec
@@ -19,6 +20,38 @@ class Refused(Exception):
     def __init__(self, problem: dict[str, Any]) -> None:
         super().__init__(problem)
         self.problem = problem
+
+
+class Outcome(StrEnum):
+    """What is known of an append."""
+
+    ACKNOWLEDGED = "acknowledged"
+    REFUSED = "refused"
+    NOT_WRITTEN = "not_written"
+    UNKNOWN = "unknown"
+
+
+class Answer(NamedTuple):
+    """What one request to append led to; `body` is the answer, or the problem, as far as there is one."""
+
+    outcome: Outcome
+    body: dict[str, Any]
+
+
+async def post_events(client: httpx.AsyncClient, path: str, content: bytes, headers: dict[str, str]) -> Answer:
+    """Send one request to append, and say what is known of it then."""
+    try:
+        answer = await client.post(path, content=content, headers=headers)
+    except httpx.TransportError:
+        return Answer(Outcome.UNKNOWN, {})
+    if answer.status_code == 200:
+        return Answer(Outcome.ACKNOWLEDGED, answer.json())
+    if answer.status_code == 503:
+        problem = answer.json()
+        assert problem.get("outcome") in ("not_written", "unknown") or problem["code"] == "draining", problem
+        assert int(answer.headers["retry-after"]) >= 0
+        return Answer(Outcome(problem.get("outcome", "not_written")), problem)
+    return Answer(Outcome.REFUSED, answer.json())
 
 
 class Writer:
@@ -74,28 +107,14 @@ class Writer:
         content = msgspec.json.encode(body)
         async with asyncio.timeout(PATIENCE_S):
             while True:
-                reply = await self._send_once(content, headers)
-                if reply is not None:
-                    self.duplicates += reply["duplicate"]
-                    return reply
+                answer = await post_events(self._client, self._path, content, headers)
+                if answer.outcome is Outcome.ACKNOWLEDGED:
+                    self.duplicates += answer.body["duplicate"]
+                    return answer.body
+                if answer.outcome is Outcome.REFUSED:
+                    raise Refused(answer.body)
                 self.repeats += 1
                 await asyncio.sleep(REPEAT_S)
-
-    async def _send_once(self, content: bytes, headers: dict[str, str]) -> dict[str, Any] | None:
-        """Return the answer; None when nothing is known of it, or it was not written."""
-        try:
-            answer = await self._client.post(self._path, content=content, headers=headers)
-        except httpx.TransportError:
-            return None
-        if answer.status_code == 503:
-            problem = answer.json()
-            assert problem["outcome"] in ("not_written", "unknown") or problem["code"] == "draining", problem
-            assert int(answer.headers["retry-after"]) >= 0
-            return None
-        if answer.status_code != 200:
-            raise Refused(answer.json())
-        reply: dict[str, Any] = answer.json()
-        return reply
 
     async def complete(self) -> None:
         """End the run."""

@@ -1,0 +1,203 @@
+"""What faults are done to: a gateway, its store if it is ours, and a relay on each hop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tests.faults.address import Address
+from tests.support.processes import GatewayProcess, serving
+from tests.support.proxy import Far, Proxy, lay_proxy
+from tests.support.running import RunningStore, wait_until
+
+DISK_MIB = 24
+LINK_S = 30.0
+STORE_OPTIONS = {"repl-diskless-sync-delay": "0", "repl-timeout": "5", "aof-load-truncated": "yes"}
+SETTINGS: dict[str, Any] = {"store_timeout_s": 1, "keepalive_s": 0.5, "store_hold_s": 5}
+FAKETIME = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/local/lib/faketime/libfaketime.so.1")
+
+
+class Kind(StrEnum):
+    """What a gateway stands on."""
+
+    OUTER = "outer"  # two workers, and a store of its own process that syncs every write
+    REPLICATED = "replicated"  # the same, and a replica of the store
+    SMALL_DISK = "small_disk"  # the store, flushed every second, on a disk that can be filled
+    FAKED_CLOCK = "faked_clock"  # a store whose clock can be put
+    EMBEDDED = "embedded"  # the gateway's own store, on a disk that can be filled
+    FOREIGN = "foreign"  # somebody else's gateway
+
+
+class Bench(msgspec.Struct, kw_only=True):
+    """A gateway on the bench; what is None is not ours to break."""
+
+    kind: Kind
+    folder: Path
+    direct: Address
+    client_hop: Proxy
+    gateway: GatewayProcess | None = None
+    store: RunningStore | None = None
+    store_hop: Proxy | None = None
+    replica: RunningStore | None = None
+    replica_hop: Proxy | None = None
+
+    @property
+    def the_gateway(self) -> GatewayProcess:
+        """The gateway, where it is ours."""
+        assert self.gateway is not None
+        return self.gateway
+
+    @property
+    def the_store(self) -> RunningStore:
+        """The store, where it is ours."""
+        assert self.store is not None
+        return self.store
+
+    @property
+    def the_store_hop(self) -> Proxy:
+        """The relay before the store, where it is ours."""
+        assert self.store_hop is not None
+        return self.store_hop
+
+    async def start_store(self) -> None:
+        """Start the store, or start it again."""
+        await asyncio.to_thread(self.the_store.start)
+
+
+def missing(kind: Kind) -> str | None:
+    """Return what this machine lacks for such a bench, None when nothing."""
+    if kind in (Kind.SMALL_DISK, Kind.EMBEDDED) and not can_mount():
+        return "a small disk needs the right to mount a tmpfs"
+    if kind is Kind.FAKED_CLOCK and find_faketime() is None:
+        return "a store's clock is put by libfaketime (the package faketime)"
+    return None
+
+
+def can_mount() -> bool:
+    """Tell whether a tmpfs can be mounted here."""
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        return False
+    tried = ["unshare", "--mount", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/mnt"]
+    return (
+        shutil.which("unshare") is not None and subprocess.run(tried, capture_output=True, check=False).returncode == 0
+    )
+
+
+def find_faketime() -> Path | None:
+    """Return libfaketime's library."""
+    found = [path for pattern in FAKETIME for path in Path("/").glob(pattern.lstrip("/"))]
+    return found[0] if found else None
+
+
+@contextmanager
+def small_disk(path: Path) -> Iterator[Path]:
+    """Yield a directory that is a disk of its own, of 24 MiB."""
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@asynccontextmanager
+async def open_bench(kind: Kind, folder: Path) -> AsyncIterator[Bench]:
+    """Have a gateway on a bench for as long as the block lasts."""
+    if kind is Kind.EMBEDDED:
+        async with _open_embedded(folder) as bench:
+            yield bench
+        return
+    async with AsyncExitStack() as stack:
+        place = stack.enter_context(small_disk(folder / "disk")) if kind is Kind.SMALL_DISK else folder / "store"
+        store = await start_store(stack, place, kind, folder)
+        store_hop = await stack.enter_async_context(lay_proxy(Far(path=store.socket_path)))
+        redis_url = f"redis://127.0.0.1:{store_hop.port}"
+        serve = serving(folder / "data", workers=2, redis_url=redis_url, **SETTINGS)
+        gateway = await stack.enter_async_context(serve)
+        client_hop = await stack.enter_async_context(lay_proxy(gateway.port))
+        bench = Bench(
+            kind=kind,
+            folder=folder,
+            direct=Address(gateway.url, gateway.key),
+            client_hop=client_hop,
+            gateway=gateway,
+            store=store,
+            store_hop=store_hop,
+        )
+        if kind is Kind.REPLICATED:
+            bench.replica = await start_store(stack, folder / "replica", kind, folder)
+            bench.replica_hop = await stack.enter_async_context(lay_proxy(Far(path=store.socket_path)))
+            await follow(bench)
+        yield bench
+
+
+@asynccontextmanager
+async def _open_embedded(folder: Path) -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        disk = stack.enter_context(small_disk(folder / "disk"))
+        gateway = await stack.enter_async_context(serving(disk / "data", **SETTINGS))
+        client_hop = await stack.enter_async_context(lay_proxy(gateway.port))
+        yield Bench(
+            kind=Kind.EMBEDDED,
+            folder=folder,
+            direct=Address(gateway.url, gateway.key),
+            client_hop=client_hop,
+            gateway=gateway,
+        )
+
+
+@asynccontextmanager
+async def open_foreign(address: Address, far: Far, folder: Path) -> AsyncIterator[Bench]:
+    """Have somebody else's gateway on the bench: all that can be broken is the way to it."""
+    async with lay_proxy(far) as direct, lay_proxy(far) as client_hop:
+        yield Bench(kind=Kind.FOREIGN, folder=folder, direct=Address(direct.url, address.key), client_hop=client_hop)
+
+
+async def start_store(stack: AsyncExitStack, place: Path, kind: Kind, folder: Path) -> RunningStore:
+    """Return a store that runs, until the stack is left."""
+    options, environ = dict(STORE_OPTIONS), {}
+    if kind is Kind.SMALL_DISK:
+        options["appendfsync"] = "everysec"
+    if kind is Kind.FAKED_CLOCK:
+        put_clock(folder, 0)
+        environ = {
+            "LD_PRELOAD": str(find_faketime()),
+            "FAKETIME_TIMESTAMP_FILE": str(folder / "clock"),
+            "FAKETIME_NO_CACHE": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+    store = RunningStore(place, environ=environ, **options)
+    await asyncio.to_thread(begin, store)
+    stack.callback(store.stop)
+    return store
+
+
+def begin(store: RunningStore) -> None:
+    """Start a store in a folder that may not be there yet."""
+    store.folder.mkdir(exist_ok=True)
+    store.start()
+
+
+def put_clock(folder: Path, offset_s: int) -> None:
+    """Have the store's clock differ from the true one by so much."""
+    (folder / "clock.new").write_text(f"{offset_s:+d}s")
+    (folder / "clock.new").replace(folder / "clock")
+
+
+async def follow(bench: Bench) -> None:
+    """Have the replica follow the store, and wait until it has all of it."""
+    replica, hop = bench.replica, bench.replica_hop
+    assert replica is not None
+    assert hop is not None
+    hop.far = Far(path=bench.the_store.socket_path)
+    replica.ask(f"REPLICAOF 127.0.0.1 {hop.port}")
+    await wait_until(lambda: "master_link_status:up" in replica.ask("INFO replication"), timeout_s=LINK_S)

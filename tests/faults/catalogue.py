@@ -1,0 +1,72 @@
+"""Every fault of the kit: what it is called, what it needs, and what may be lost by it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tests.faults import deaths, failovers, losses
+from tests.faults.bench import Kind
+from tests.faults.crew import Pace
+from tests.faults.network import HOP_FAULTS, Play, on_client_hop, on_store_hop
+from tests.faults.writers import Way
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that goes wrong while a crew works.
+
+    Args:
+        at: The hop or the process that it befalls.
+        kind: The bench that it is done on.
+        covered: Whether another scenario of the test suite does the same, so that the short form leaves it out.
+    """
+
+    at: str
+    name: str
+    play: Play
+    kind: Kind = Kind.OUTER
+    pace: Pace = Pace()
+    covered: bool = False
+
+    @property
+    def title(self) -> str:
+        """The fault in words."""
+        return f"{self.at}: {self.name}"
+
+
+# A store that forgets can tell only writers that keep a position.
+LOSSY = Pace(ways=(Way.NUMBERED,) * 3, lossy=True)
+SPACIOUS = Pace(rest_s=0.001)
+
+CLIENT_HOP = [
+    Fault(at="client → gateway", name=name, play=on_client_hop(play), kind=Kind.FOREIGN)
+    for name, play in HOP_FAULTS.items()
+]
+FAULTS = [
+    *(msgspec.structs.replace(fault, kind=Kind.OUTER) for fault in CLIENT_HOP),
+    *(Fault(at="gateway → store", name=name, play=on_store_hop(play)) for name, play in HOP_FAULTS.items()),
+    Fault(at="worker", name="SIGKILL", play=deaths.kill_worker),
+    Fault(at="worker", name="SIGSTOP", play=deaths.freeze_worker, covered=True),
+    Fault(at="supervisor", name="SIGKILL", play=deaths.kill_supervisor),
+    Fault(at="supervisor", name="SIGSTOP", play=deaths.freeze_supervisor),
+    Fault(at="store", name="SIGKILL", play=deaths.kill_store),
+    Fault(at="store", name="SIGSTOP", play=deaths.freeze_store, covered=True),
+    Fault(at="writer", name="SIGKILL", play=deaths.kill_writer),
+    Fault(at="writer", name="SIGSTOP", play=deaths.freeze_writer),
+    Fault(at="reader", name="SIGKILL", play=deaths.kill_reader),
+    Fault(at="reader", name="SIGSTOP", play=deaths.freeze_reader),
+    Fault(at="worker", name="memory limit, slow readers", play=losses.crowd_memory, pace=SPACIOUS),
+    Fault(at="store", name="memory limit", play=losses.fill_memory),
+    Fault(at="store", name="older copy restored", play=losses.restore_copy, pace=LOSSY),
+    Fault(at="store", name="end of its file lost", play=losses.truncate_file, pace=LOSSY),
+    Fault(
+        at="store",
+        name="replica promoted, writes lost",
+        play=failovers.promote_replica,
+        kind=Kind.REPLICATED,
+        pace=LOSSY,
+    ),
+    Fault(at="store", name="primary demoted, connections stay", play=failovers.demote_primary, kind=Kind.REPLICATED),
+    Fault(at="store", name="full disk, flushed every second", play=losses.fill_disk, kind=Kind.SMALL_DISK),
+    Fault(at="embedded store", name="full disk, flushed always", play=losses.fill_disk, kind=Kind.EMBEDDED),
+    Fault(at="store", name="clock steps", play=losses.step_clock, kind=Kind.FAKED_CLOCK),
+]
