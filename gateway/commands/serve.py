@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Final
 
 import anyio
@@ -18,6 +16,7 @@ import click
 from gateway import telemetry
 from gateway.commands import listen
 from gateway.commands.dev_key import choose_key
+from gateway.commands.metrics_dir import metrics_dir
 from gateway.commands.server import Stopping, serve_app, set_up_logging, stop_on_signals
 from gateway.commands.supervisor import Program, keep_running
 from gateway.commands.welcome import welcome
@@ -142,7 +141,7 @@ async def serve_with_workers(
     """Have `settings.workers` processes serve `sock`, each replaced when it dies, until all have drained."""
     lifeline, held = os.pipe()
     try:
-        with metrics_dir(settings.data_dir, sock) as directory:
+        with metrics_dir(settings.data_dir, sock.getsockname()[1]) as directory:
             program = plan_worker(settings, {METRICS_DIR: directory, **environ}, sock, lifeline, store_url, dev_key)
             async with anyio.create_task_group() as group:
                 for _ in range(settings.workers):
@@ -153,18 +152,6 @@ async def serve_with_workers(
     finally:
         os.close(held)
         os.close(lifeline)
-
-
-@contextmanager
-def metrics_dir(data_dir: Path, sock: socket.socket) -> Iterator[str]:
-    """Yield an empty directory in which the processes of one socket share what they count."""
-    path = data_dir.absolute() / f"metrics-{sock.getsockname()[1]}"
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
-    try:
-        yield str(path)
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 async def _keep_worker(program: Program, stop: anyio.Event) -> None:
