@@ -144,7 +144,7 @@ async def open_bench(kind: Kind, folder: Path) -> AsyncIterator[Bench]:
 async def _open_embedded(folder: Path) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
         disk = stack.enter_context(small_disk(folder / "disk"))
-        gateway = await stack.enter_async_context(serving(disk / "data", **SETTINGS))
+        gateway = await stack.enter_async_context(serving(disk / "data", workers=2, **SETTINGS))
         client_hop = await stack.enter_async_context(lay_proxy(gateway.port))
         yield Bench(
             kind=Kind.EMBEDDED,

@@ -74,12 +74,29 @@ async def refuse(hop: Proxy, crew: Crew) -> None:
 
 async def part(hop: Proxy, crew: Crew) -> None:
     """Let nothing pass until appends fail, and then all that was held back."""
-    hop.hold()
+    await _hold(hop, crew, answers_only=False)
+
+
+async def part_answers(hop: Proxy, crew: Crew) -> None:
+    """Let all that is asked pass and nothing of the answers until appends fail, and then all that was held back."""
+    await _hold(hop, crew, answers_only=True)
+
+
+async def _hold(hop: Proxy, crew: Crew, *, answers_only: bool) -> None:
+    hop.hold(answers_only=answers_only)
     try:
         await crew.suffers(len(crew.writers))
     finally:
         hop.release()
     await crew.grows(EVENTS)
+
+
+async def swallow_some(hop: Proxy, crew: Crew) -> None:
+    """Have single connections fall silent, one after the other, while the others work on."""
+    for _ in range(TIMES):
+        hop.cut_one(Cut.BLACK_HOLE)
+        await crew.grows(EVENTS)
+    await crew.catches_up()
 
 
 async def cut_answers(hop: Proxy, crew: Crew) -> None:
@@ -145,6 +162,8 @@ HOP_FAULTS = {
     "black hole": swallow,
     "refused": refuse,
     "parted, then healed": part,
+    "answers held back": part_answers,
+    "single black holes": swallow_some,
     "cut in answers": cut_answers,
     "cut in requests": cut_requests,
 }

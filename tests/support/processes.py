@@ -123,7 +123,7 @@ class GatewayProcess:
 
     def serving_workers(self) -> list[psutil.Process]:
         """Return its worker processes."""
-        return [process for process in self.family() if "serve-worker" in process.cmdline()]
+        return [process for process in self.family() if is_worker(process)]
 
     def worker_of(self, local_port: int) -> int:
         """Return the process that serves the connection from `local_port` of this machine."""
@@ -185,6 +185,14 @@ def lives(process: psutil.Process) -> bool:
     """Tell whether a process runs; one that nobody has waited for does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def is_worker(process: psutil.Process) -> bool:
+    """Tell whether a process is a worker; one that has just ended is none."""
+    try:
+        return "serve-worker" in process.cmdline()
     except psutil.NoSuchProcess:
         return False
 

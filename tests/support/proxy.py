@@ -6,6 +6,7 @@ Towards the client a cut is what it says; the far side sees the same, except tha
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import struct
 from collections import Counter
@@ -82,6 +83,8 @@ class Proxy:
         self._changed = asyncio.Condition()
         self._passing = asyncio.Event()
         self._passing.set()
+        self._answering = asyncio.Event()
+        self._answering.set()
 
     @property
     def url(self) -> str:
@@ -98,18 +101,31 @@ class Proxy:
         if self._server is not None:
             self._server.close()
 
-    def hold(self) -> None:
-        """Let nothing pass any more, either way, not even an end: the network is parted, nobody is told."""
-        self._passing.clear()
+    def hold(self, *, answers_only: bool = False) -> None:
+        """Let nothing pass any more, not even an end: the network is parted, nobody is told.
+
+        Args:
+            answers_only: What clients send still arrives, and they hear nothing of it.
+        """
+        self._answering.clear()
+        if not answers_only:
+            self._passing.clear()
 
     def release(self) -> None:
         """Let pass what was held back, in its order."""
         self._passing.set()
+        self._answering.set()
 
     def cut_all(self, how: Cut) -> None:
         """Break every open connection."""
         for wire in self._wires:
             wire.break_by(how)
+
+    def cut_one(self, how: Cut) -> None:
+        """Break one open connection, any."""
+        open_wires = [wire for wire in self._wires if not wire.broken.done()]
+        if open_wires:
+            random.choice(open_wires).break_by(how)
 
     async def wait_cuts(self, count: int) -> None:
         """Wait until so many cuts have been made altogether."""
@@ -136,9 +152,11 @@ class Proxy:
         try:
             await self._passing.wait()
             far_reader, wire.gateway = await self.far.connect()
+            how = fate.how if fate else None
             sent, received = (fate.after_sent_bytes, fate.after_bytes) if fate else (None, None)
-            pumps.append(asyncio.create_task(self._pump(wire, reader, wire.gateway, fate, sent)))
-            pumps.append(asyncio.create_task(self._pump(wire, far_reader, wire.client, fate, received)))
+            there = self._pump(wire, reader, wire.gateway, self._passing, how, sent)
+            back = self._pump(wire, far_reader, wire.client, self._answering, how, received)
+            pumps += [asyncio.create_task(there), asyncio.create_task(back)]
             how = await _await_end(wire, fate)
             for pump in pumps:
                 pump.cancel()
@@ -161,17 +179,21 @@ class Proxy:
         wire: _Wire,
         source: asyncio.StreamReader,
         sink: asyncio.StreamWriter,
-        fate: Fate | None,
+        passing: asyncio.Event,
+        how: Cut | None,
         left: int | None,
     ) -> None:
         with suppress(OSError):
             while chunk := await source.read(self._piece_bytes):
-                await self._carry(chunk[:left], sink)
-                if fate is not None and left is not None:
+                await self._travel(len(chunk))
+                await passing.wait()
+                sink.write(chunk[:left])
+                await sink.drain()
+                if left is not None:
                     left -= len(chunk)
                     if left <= 0:
-                        return wire.break_by(fate.how)
-        await self._passing.wait()
+                        return wire.break_by(how)
+        await passing.wait()
         return wire.break_by(None)
 
     @property
@@ -179,14 +201,12 @@ class Proxy:
         """What is passed on at once: where the line is thin, the twentieth part of a second."""
         return READ_BYTES if self.bytes_per_s is None else max(1, int(self.bytes_per_s / 20))
 
-    async def _carry(self, chunk: bytes, sink: asyncio.StreamWriter) -> None:
+    async def _travel(self, size_bytes: int) -> None:
+        """Take as long as the line needs for so many bytes."""
         if self.latency_s:
             await asyncio.sleep(self.latency_s)
         if self.bytes_per_s:
-            await asyncio.sleep(len(chunk) / self.bytes_per_s)
-        await self._passing.wait()
-        sink.write(chunk)
-        await sink.drain()
+            await asyncio.sleep(size_bytes / self.bytes_per_s)
 
     async def _note(self, how: Cut) -> None:
         async with self._changed:
