@@ -30,6 +30,14 @@ SETTINGS = {
 }
 
 
+def is_worker(process: psutil.Process) -> bool:
+    """Return whether this is a process that serves, and is alive."""
+    try:
+        return "serve-worker" in process.cmdline()
+    except (psutil.ZombieProcess, psutil.NoSuchProcess):
+        return False
+
+
 class GatewayProcess:
     """`gateway serve` on one port and one data directory, through any number of lives.
 
