@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import GatewayError
+from gateway.store.data_dir import DataDirUnusable
 
 FILE: Final = "dev.key"
+OTHERS: Final = 0o077
 
 
 class NoKeys(GatewayError):
@@ -29,6 +31,7 @@ def choose_key(data_dir: Path, *, fixed: str | None, loopback: bool, stored_keys
 
     Raises:
         NoKeys: others can reach the gateway, and nobody has a key.
+        DataDirUnusable: the key cannot be kept.
     """
     if not loopback:
         if stored_keys == 0:
@@ -39,8 +42,11 @@ def choose_key(data_dir: Path, *, fixed: str | None, loopback: bool, stored_keys
         return None
     if fixed is None and stored_keys > 0:
         return None
-    key = fixed or _read(data_dir / FILE) or f"gwk_{secrets.token_urlsafe(32)}"
-    _write(data_dir / FILE, key)
+    kept = _read(data_dir / FILE)
+    key = fixed or kept or f"gwk_{secrets.token_urlsafe(32)}"
+    # What stands there already needs no room on a full disk.
+    if key != kept or (data_dir / FILE).stat().st_mode & OTHERS:
+        _write(data_dir / FILE, key)
     return key
 
 
@@ -52,10 +58,13 @@ def _read(path: Path) -> str | None:
 
 
 def _write(path: Path, key: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_suffix(".key.new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(f"{key}\n")
-    new.replace(path)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{key}\n")
+        new.replace(path)
+    except OSError as error:
+        raise DataDirUnusable(f"The development key cannot be kept in {path}: {error.strerror}.") from error

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.commands.dev_key import NoKeys, choose_key
+from gateway.commands.dev_key import FILE, NoKeys, choose_key
+from gateway.store.data_dir import DataDirUnusable
 
 
 def test_a_first_start_makes_a_key_and_a_second_keeps_it(tmp_path: Path) -> None:
@@ -55,3 +56,19 @@ def test_a_spoilt_file_gets_a_new_key(tmp_path: Path, content: bytes) -> None:
     key = choose_key(tmp_path, fixed=None, loopback=True, stored_keys=0)
     assert key is not None
     assert key.startswith("gwk_")
+
+
+def test_a_key_that_stands_needs_no_room(tmp_path: Path) -> None:
+    """A gateway that begins again with the key that it had writes nothing: the disk may be full."""
+    key = choose_key(tmp_path, fixed=None, loopback=True, stored_keys=0)
+    before = (tmp_path / FILE).stat()
+    assert choose_key(tmp_path, fixed=key, loopback=True, stored_keys=0) == key
+    after = (tmp_path / FILE).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_key_that_cannot_be_kept_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """Where the file cannot be written the gateway says which, and why."""
+    (tmp_path / "dev.key.new").mkdir()
+    with pytest.raises(DataDirUnusable, match=r"development key cannot be kept in .*dev\.key: "):
+        choose_key(tmp_path, fixed="key", loopback=True, stored_keys=0)

@@ -197,14 +197,6 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
-def is_worker(process: psutil.Process) -> bool:
-    """Tell whether a process is a worker; one that has just ended is none."""
-    try:
-        return "serve-worker" in process.cmdline()
-    except psutil.NoSuchProcess:
-        return False
-
-
 @asynccontextmanager
 async def serving(data_dir: Path, *, workers: int = 1, **settings: Any) -> AsyncIterator[GatewayProcess]:
     """Run a gateway for as long as the block lasts; `settings` are those of the gateway, by their names."""
