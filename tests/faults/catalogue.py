@@ -54,6 +54,7 @@ FAULTS = [
     Fault(at="writer", name="SIGSTOP", play=deaths.freeze_writer),
     Fault(at="reader", name="SIGKILL", play=deaths.kill_reader),
     Fault(at="reader", name="SIGSTOP", play=deaths.freeze_reader),
+    Fault(at="everywhere", name="both hops cut, worker and store killed", play=deaths.all_at_once),
     Fault(at="worker", name="memory limit, slow readers", play=losses.crowd_memory, pace=SPACIOUS),
     Fault(at="store", name="memory limit", play=losses.fill_memory),
     Fault(at="store", name="older copy restored", play=losses.restore_copy, pace=LOSSY),

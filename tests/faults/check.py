@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from enum import StrEnum
+from itertools import pairwise
 
 import msgspec
 
@@ -61,6 +62,7 @@ def check(history: History) -> Verdict:
     findings = [
         *_check_log(history),
         *_check_appends(history, told),
+        *_check_order(history),
         *_check_strangers(history),
         *(finding for reading in history.readings for finding in _check_reading(reading, history)),
         *_check_cursors(history),
@@ -96,7 +98,6 @@ def _check_log(history: History) -> Iterator[Finding]:
 def _check_appends(history: History, told: set[Append]) -> Iterator[Finding]:
     log = dict(history.log)
     places = {mark: seq for seq, mark in history.log}
-    by_writer: defaultdict[str, list[int]] = defaultdict(list)
     known = {a.marks for a in history.appends if a.outcome in (Outcome.ACKNOWLEDGED, Outcome.UNKNOWN)}
     for append in history.appends:
         found = [places[mark] for mark in append.marks if mark in places]
@@ -110,13 +111,23 @@ def _check_appends(history: History, told: set[Append]) -> Iterator[Finding]:
             yield Finding(Broken.REFUSED_STANDS, append.writer, f"{append.outcome}, and {append.marks} at {found}")
         if append.expected is not None and not history.lossy:
             yield Finding(Broken.FALSE_ALARM, append.writer, f"append {append.number}: {append.expected} was expected")
-    for mark in sorted(places, key=places.__getitem__):
-        writer, _, number = mark.rpartition("-")
-        if writer:
+
+
+def _check_order(history: History) -> Iterator[Finding]:
+    """Find writers whose events stand in another order than they wrote them.
+
+    What nobody knows of may be stored as late as it likes: its writer did not wait for it.
+    """
+    known = {mark for append in history.appends if append.outcome is Outcome.ACKNOWLEDGED for mark in append.marks}
+    by_writer: defaultdict[str, list[int]] = defaultdict(list)
+    for _, mark in history.log:
+        if mark in known:
+            writer, _, number = mark.rpartition("-")
             by_writer[writer].append(int(number))
     for writer, numbers in by_writer.items():
-        if numbers != sorted(numbers):
-            yield Finding(Broken.OUT_OF_ORDER, writer, f"its events stand as {numbers[:20]} …")
+        wrong = [pair for pair in pairwise(numbers) if pair[0] > pair[1]]
+        if wrong:
+            yield Finding(Broken.OUT_OF_ORDER, writer, f"{wrong[0][1]} stands after {wrong[0][0]}")
 
 
 def _check_acknowledged(append: Append, log: dict[int, str]) -> Iterator[Finding]:

@@ -36,6 +36,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         rest_s: Each writer's pause between two appends.
         silence_s: How long anybody waits on a connection that says nothing; longer than the gateway's keep-alive.
         lossy: Whether the store will be made to forget what it acknowledged.
+        scale: How many times as much is written between two blows.
     """
 
     ways: tuple[Way, ...] = ALL_WAYS
@@ -43,17 +44,19 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     rest_s: float = 0.01
     silence_s: float = 2.0
     lossy: bool = False
+    scale: int = 1
 
 
 class Crew:
     """Who works on one run, in this process and, as `members`, in others."""
 
-    def __init__(self, run_id: str, writers: Sequence[FaultWriter], reading: asyncio.TaskGroup) -> None:
+    def __init__(self, run_id: str, writers: Sequence[FaultWriter], reading: asyncio.TaskGroup, scale: int = 1) -> None:
         self.run_id = run_id
         self.writers = writers
         self.readers: list[Reader] = []
         self.tasks: list[asyncio.Task[None]] = []
         self._reading = reading
+        self._scale = scale
         self.members: list[Member] = []
         self.stopping = asyncio.Event()
         self.history: History | None = None
@@ -74,8 +77,8 @@ class Crew:
         return sum(writer.failed_tries for writer in self.writers)
 
     async def grows(self, events: int) -> None:
-        """Wait until so many more events are acknowledged."""
-        wanted = self.events + events
+        """Wait until so many more events, times the crew's scale, are acknowledged."""
+        wanted = self.events + events * self._scale
         await wait_until(lambda: self.events >= wanted, timeout_s=PATIENCE_S)
 
     async def suffers(self, tries: int = 1) -> None:
@@ -110,7 +113,7 @@ async def gather_crew(direct: Address, through_url: str, pace: Pace) -> AsyncIte
             client = await stack.enter_async_context(Address(through_url, direct.key).client(pace.silence_s))
             writers.append(FaultWriter(client, run_id, f"w{index}", way, rest_s=pace.rest_s))
         reading = await stack.enter_async_context(asyncio.TaskGroup())
-        crew = Crew(run_id, writers, reading)
+        crew = Crew(run_id, writers, reading, pace.scale)
         stack.callback(crew.clean_up)
         for kind in KINDS * pace.readers_of_kind:
             transcript = Transcript(strict=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -10,6 +11,7 @@ import psutil
 from tests.faults.bench import Bench
 from tests.faults.crew import Crew
 from tests.faults.members import Member
+from tests.faults.network import cut_answers, cut_requests
 from tests.support.running import wait_until
 
 EVENTS = 40
@@ -129,3 +131,12 @@ async def all_workers(bench: Bench) -> None:
     """Wait until as many workers live as should."""
     gateway = bench.the_gateway
     await wait_until(lambda: len(gateway.serving_workers()) == gateway.workers, timeout_s=WORKERS_S)
+
+
+async def all_at_once(bench: Bench, crew: Crew) -> None:
+    """Cut connections on both hops while a worker and then the store die."""
+    async with asyncio.TaskGroup() as blows:
+        blows.create_task(cut_answers(bench.client_hop, crew))
+        blows.create_task(cut_requests(bench.the_store_hop, crew))
+        blows.create_task(kill_worker(bench, crew))
+        blows.create_task(kill_store(bench, crew))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from tests.faults.bench import Bench
@@ -29,14 +31,21 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[Finding]
 
 
-async def play(bench: Bench, fault: Fault) -> Played:
-    """Do a fault to a bench while a crew works, before it and after it, and hold the history against the promises."""
+async def play(bench: Bench, fault: Fault, *, keep: Path | None = None) -> Played:
+    """Do a fault to a bench while a crew works, before it and after it, and hold the history against the promises.
+
+    Args:
+        keep: Where the history is written, if anything is found in it.
+    """
     async with gather_crew(bench.direct, bench.client_hop.url, fault.pace) as crew:
         await crew.grows(WARM_EVENTS)
         await fault.play(bench, crew)
         await crew.catches_up()
     assert crew.history is not None
-    return sum_up(fault, crew.history)
+    played = sum_up(fault, crew.history)
+    if played.findings and keep is not None:
+        (keep / f"{crew.run_id}.json").write_bytes(msgspec.json.encode((played, crew.history)))
+    return played
 
 
 def sum_up(fault: Fault, history: History) -> Played:

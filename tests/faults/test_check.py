@@ -76,6 +76,14 @@ def test_a_broken_log_is_found(log: list[tuple[int, str]], broken: list[Broken])
     assert set(broken) <= set(kinds), kinds
 
 
+def test_what_nobody_knows_of_may_be_stored_late() -> None:
+    """An append that its writer let go of may stand after later ones; one that was acknowledged may not."""
+    log = [(1, "run.created"), (2, "a-2"), (3, "a-1"), (4, "run.completed")]
+    late, next_one = append("a", 1, "a-1", None, outcome=Outcome.UNKNOWN), append("a", 2, "a-2", 2)
+    assert found(log=log, appends=[late, next_one], readings=[]) == []
+    assert found(log=log, appends=[append("a", 1, "a-1", 3), next_one], readings=[]) == [Broken.OUT_OF_ORDER]
+
+
 def test_what_was_refused_must_not_stand_in_the_log() -> None:
     """An append that was said to be refused or not written, and stands there, is found."""
     for outcome in (Outcome.REFUSED, Outcome.NOT_WRITTEN):

@@ -18,6 +18,11 @@ QUICK = [fault for fault in FAULTS if fault.kind is Kind.OUTER and not fault.cov
 SPECIAL = [fault for fault in FAULTS if fault.kind is not Kind.OUTER]
 
 
+def name_of(fault: Fault) -> str:
+    """Return a fault's name for test reports."""
+    return fault.title.replace("→", "to").replace(" ", "_")
+
+
 @pytest.fixture(scope="module")
 async def bench(anyio_backend: object) -> AsyncIterator[Bench]:
     """A gateway of two workers over a store of its own, which all these faults befall, one after the other."""
@@ -38,13 +43,13 @@ async def survive(bench: Bench, fault: Fault) -> None:
     )
 
 
-@pytest.mark.parametrize("fault", QUICK, ids=lambda fault: fault.title)
+@pytest.mark.parametrize("fault", QUICK, ids=name_of)
 async def test_nothing_is_lost_and_nothing_comes_twice(bench: Bench, fault: Fault) -> None:
     """Whatever happens on a hop or to a process: the log is dense, what was acknowledged is read, once."""
     await survive(bench, fault)
 
 
-@pytest.mark.parametrize("fault", SPECIAL, ids=lambda fault: fault.title)
+@pytest.mark.parametrize("fault", SPECIAL, ids=name_of)
 async def test_a_store_in_trouble_loses_nothing_silently(fault: Fault) -> None:
     """A store without room, without its latest writes or with another clock: every loss is told to whom it befalls."""
     lack = missing(fault.kind)
