@@ -92,6 +92,18 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     default: Any = None
 
 
+class Settled(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A question that is open no more; the mark `settled:<slot>` has the seq of what closed it.
+
+    `is_old`: it was asked by an attempt that was abandoned since, so its id may be asked with again.
+    """
+
+    request_id: str
+    slot: int
+    answered: bool = False
+    is_old: bool = False
+
+
 class RunState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What changes of a run through its events; times in Unix ms.
 
@@ -103,6 +115,7 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     `next_attempt` is the one that a failed attempt is followed by once the run is queued again.
     `failures` and `unstarted` count attempts that failed, and claims in a row that never started one.
     `checkpoint_seq` is the checkpoint that a restart named.
+    `settled` are the last questions that were answered or closed, oldest first, and `settled_count` counts them all.
     """
 
     status: Status
@@ -134,6 +147,8 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     cancel_deadline_ms: int | None = None
     supersedes_from: int | None = None
     open: tuple[Question, ...] = ()
+    settled: tuple[Settled, ...] = ()
+    settled_count: int = 0
     output: Any = None
     error: Any = None
 
@@ -158,8 +173,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     `rev` counts state changes, not events. `marks` name the seq of events that later decisions and readers need:
     `origin` (where the run last began at the beginning), `restart`, `attempt`, `checkpoint`, `input`, `cancel`,
-    `pause`, `resume`, `answered:<request_id>`,
-    `closed:<request_id>`, and `output`, the last named output that was set.
+    `pause`, `resume`, `settled:<slot>` of the last questions that were answered or closed, and `output`, the last
+    named output that was set.
     `output_ms` is when the present attempt first said something, 0 when it did not.
     `hooked` are the patterns of events that its webhooks want, joined by commas; empty without any.
     `model` is the one that the last `usage.recorded` names.

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 from gateway import telemetry
-from gateway.domain import access, attempts
+from gateway.domain import access, attempts, questions
 from gateway.domain.access import Grant
 from gateway.domain.draft import Draft
 from gateway.domain.due import heard_ms
-from gateway.domain.events import Event, decode
+from gateway.domain.events import Event, decode, peek_type
 from gateway.domain.lifecycle import Status
 from gateway.domain.placement import Standing, standing
 from gateway.domain.run import Run
@@ -34,6 +34,8 @@ from gateway.store.runs import Dedupe, Guard, RunStore
 logger = logging.getLogger(__name__)
 
 TOKEN_BYTES = 24
+SEARCH_ENTRIES = 1_000
+SEARCH_BYTES = 1024 * 1024
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -175,8 +177,9 @@ class Work:
         return found
 
     async def _equip(self, run: Run, token: str) -> Claimed:
-        seqs = [seq for mark, seq in run.marks.items() if mark.startswith("answered:")]
-        recent = sorted(seq for seq in seqs if seq > run.marks.get("attempt", 0)) if run.state.continues else []
+        recent = questions.find_answers(run) if run.state.continues else []
+        if recent is None:
+            recent = await self._search_answers(run)
         checkpoint_seq = run.checkpoint_seq
         preset, checkpoint, *answers = await asyncio.gather(
             self._agents.preset(run),
@@ -185,12 +188,22 @@ class Work:
         )
         return Claimed(run, token, checkpoint, [answer for answer in answers if answer is not None], preset)
 
+    async def _search_answers(self, run: Run) -> list[int]:
+        """Return the seqs of the answers that the present attempt was given, from the log."""
+        name, seq, found = LogName.of_run(run.id), run.marks.get("attempt", 1), list[int]()
+        while True:
+            head, entries = await self._logs.read(name, seq, entries=SEARCH_ENTRIES, payload_bytes=SEARCH_BYTES)
+            found += [entry.seq for entry in entries if peek_type(entry.line) == "run.input_received"]
+            if not entries or entries[-1].seq >= head.seq:
+                return found
+            seq = entries[-1].seq + 1
+
     async def _event(self, run_id: str, seq: int, kind: str) -> Event | None:
         """Return an event of the run's log; None when the log has been trimmed beyond it, or seq is 0."""
         if not seq:
             return None
-        _head, entries = await self._logs.read(LogName.of_run(run_id), seq, entries=1, payload_bytes=1)
-        event = decode(entries[0].line) if entries and entries[0].seq == seq else None
+        line = await self._logs.read_event(LogName.of_run(run_id), seq)
+        event = None if line is None else decode(line)
         return event if event is not None and event.type == kind else None
 
     async def heartbeat(

@@ -1,0 +1,49 @@
+"""Runs that change hands: what the next holder is given, and what is not lost on the way."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from ulid import ULID
+
+from tests.support.native import accepted, act
+from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore, run_gateway
+from tests.support.work import act_as_holder, claim_one, queue_run, write
+
+pytestmark = pytest.mark.anyio
+
+
+def question(request_id: str) -> tuple[str, Any]:
+    """Return an event that asks."""
+    return ("run.waiting_for_input", {"prompt": "Go on?", "request_id": request_id})
+
+
+@pytest.fixture(scope="module")
+async def api(store: RunningStore, anyio_backend: object) -> AsyncIterator[RunningGateway]:
+    """A gateway for all of them."""
+    async with run_gateway(store.url) as running:
+        yield running
+
+
+@pytest.fixture
+def queue() -> str:
+    """A queue that no other test uses."""
+    return f"q{ULID()}"
+
+
+async def test_whoever_goes_on_has_every_answer(api: RunningGateway, queue: str) -> None:
+    """Also those that the record remembers no more: the log has them."""
+    run_id = await queue_run(api, queue)
+    first = await claim_one(api, queue)
+    for number in range(70):
+        accepted(await write(api, first, LOG, question(f"q{number}")))
+        accepted(await act(api, run_id, "input", content=number))
+    accepted(await write(api, first, question("last")))
+    accepted(await act_as_holder(api, first, "release"))
+    accepted(await act(api, run_id, "input", content="last"))
+    second = await claim_one(api, queue)
+    assert second["continues"]
+    assert [answer["content"] for answer in second["answers"]] == [*range(70), "last"]
+    accepted(await write(api, second, COMPLETE))
