@@ -146,7 +146,8 @@ def _lost_error(run: Run) -> dict[str, str]:
 def release(run: Run, draft: Draft, actor: Actor, reason: str | None) -> None:
     """Give the run back on behalf of the worker that holds it; no attempt is used up.
 
-    At a question the attempt goes on after the answer; elsewhere it is done again by whoever claims it next.
+    At a question the attempt goes on after the answer, also where that came a moment before the holder let go;
+    elsewhere it is done again by whoever claims it next.
     """
     draft.require(Action.RELEASE)
     if not draft.state.leased:
@@ -160,7 +161,9 @@ def release(run: Run, draft: Draft, actor: Actor, reason: str | None) -> None:
 def _hand_over(run: Run, draft: Draft, actor: Actor, reason: str | None) -> None:
     state = draft.state
     queued = state.status in (Status.DEQUEUED, Status.RUNNING)
-    abandons = state.held and state.status is not Status.WAITING and not state.open
+    # Whoever has written nothing since the last answer lets go of the question: there is nothing to do again.
+    at_answer = state.held and run.marks.get("input", 0) > run.holder_seq
+    abandons = state.held and state.status is not Status.WAITING and not state.open and not at_answer
     draft.add(
         "run.released",
         {
@@ -169,6 +172,7 @@ def _hand_over(run: Run, draft: Draft, actor: Actor, reason: str | None) -> None
             "attempt": state.attempt,
             "supersedes_from": abandoned_from(run, draft) if abandons else state.supersedes_from,
             "abandons": abandons or None,
+            "continues": at_answer or None,
             "expires_at": expires_at(run.spec, draft.at_ms) if queued else None,
         },
     )

@@ -153,7 +153,7 @@ def _released(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
         leased=False,
         supersedes_from=data.get("supersedes_from"),
         # What was asked goes on after its answer; what was abandoned begins again.
-        continues=bool(state.open) or (state.continues and not data.get("abandons")),
+        continues=bool(state.open or data.get("continues")) or (state.continues and not data.get("abandons")),
         settled=_outdated(state.settled) if data.get("abandons") else state.settled,
     )
     return _enqueue(given_back, data, at_ms) if state.status in (Status.DEQUEUED, Status.RUNNING) else given_back

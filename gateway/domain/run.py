@@ -175,6 +175,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     `origin` (where the run last began at the beginning), `restart`, `attempt`, `checkpoint`, `input`, `cancel`,
     `pause`, `resume`, `settled:<slot>` of the last questions that were answered or closed, and `output`, the last
     named output that was set.
+    `holder_seq` is the last event that a holder of the run wrote.
     `output_ms` is when the present attempt first said something, 0 when it did not.
     `hooked` are the patterns of events that its webhooks want, joined by commas; empty without any.
     `model` is the one that the last `usage.recorded` names.
@@ -188,6 +189,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     first_seq: int
     updated_ms: int
     beat_ms: int = 0
+    holder_seq: int = 0
     output_ms: int = 0
     log_expired: bool = False
     hooked: str = ""

@@ -293,6 +293,7 @@ def _parse(reply: list[bytes]) -> Run:
         first_seq=int(fields[b"first_seq"]),
         updated_ms=int(fields[b"updated_ms"]),
         beat_ms=int(fields.get(b"beat_ms", 0)),
+        holder_seq=int(fields.get(b"holder_seq", 0)),
         output_ms=int(fields.get(b"output_ms", 0)),
         log_expired=fields.get(b"log_expired") == b"1",
         marks={k[2:].decode(): int(v) for k, v in fields.items() if k.startswith(b"m:")},

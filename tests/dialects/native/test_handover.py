@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ulid import ULID
 
-from tests.support.native import accepted, act
+from tests.support.native import accepted, act, get_types
 from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore, run_gateway
 from tests.support.work import act_as_holder, claim_one, queue_run, write
 
@@ -47,3 +47,32 @@ async def test_whoever_goes_on_has_every_answer(api: RunningGateway, queue: str)
     assert second["continues"]
     assert [answer["content"] for answer in second["answers"]] == [*range(70), "last"]
     accepted(await write(api, second, COMPLETE))
+
+
+async def test_an_answer_a_moment_before_the_release_does_not_cost_the_attempt(api: RunningGateway, queue: str) -> None:
+    """It comes to the same as the other order: queued, and gone on with after the answer."""
+    run_id = await queue_run(api, queue)
+    first = await claim_one(api, queue)
+    accepted(await write(api, first, LOG, question("q")))
+    accepted(await act(api, run_id, "input", content="yes"))
+    released = accepted(await act_as_holder(api, first, "release"))
+    assert released["status"] == "queued"
+    second = await claim_one(api, queue)
+    assert (second["lease"]["attempt"], second["continues"]) == (1, True)
+    assert [answer["content"] for answer in second["answers"]] == ["yes"]
+    accepted(await write(api, second, COMPLETE))
+    assert "run.attempt_started" not in await get_types(api, run_id)
+
+
+async def test_a_release_after_work_on_the_answer_does_the_attempt_again(api: RunningGateway, queue: str) -> None:
+    """What was written since the answer is abandoned, so the attempt begins anew."""
+    run_id = await queue_run(api, queue)
+    first = await claim_one(api, queue)
+    accepted(await write(api, first, question("q")))
+    accepted(await act(api, run_id, "input", content="yes"))
+    accepted(await write(api, first, LOG))
+    accepted(await act_as_holder(api, first, "release"))
+    second = await claim_one(api, queue)
+    assert (second["continues"], second["answers"]) == (False, [])
+    accepted(await write(api, second, question("q")))
+    assert (await get_types(api, run_id))[-3:] == ["run.attempt_started", "run.started", "run.waiting_for_input"]
