@@ -22,6 +22,12 @@ def queue(spec: RunSpec, draft: Draft) -> None:
     draft.add("run.queued", {"expires_at": expires_at(spec, draft.at_ms)})
 
 
+def queue_answered(run: Run, draft: Draft) -> None:
+    """Queue a run that its last answer has freed: it waited without a holder, and whoever claims it goes on."""
+    if draft.status is Status.QUEUED:
+        queue(run.spec, draft)
+
+
 def expires_at(spec: RunSpec, at_ms: int) -> str | None:
     """Return when a run that is queued now has waited too long, None for never."""
     return None if spec.start_timeout_ms is None else format_time(at_ms + spec.start_timeout_ms)

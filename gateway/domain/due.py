@@ -41,7 +41,7 @@ def fall_due(run: Run, draft: Draft, *, listening_since_ms: int = 0, dependencie
     elif _is_silent(run, now_ms, listening_since_ms):
         _silence(run, draft)
     elif state.status is not Status.CANCELLING:
-        _questions_due(draft, now_ms)
+        _questions_due(run, draft, now_ms)
 
 
 def waits_for_others(run: Run) -> bool:
@@ -104,7 +104,7 @@ def _is_silent(run: Run, now_ms: int, listening_since_ms: int) -> bool:
     return patience_ms is not None and _past(silent_ms(run), now_ms) and listening_since_ms + patience_ms <= now_ms
 
 
-def _questions_due(draft: Draft, now_ms: int) -> None:
+def _questions_due(run: Run, draft: Draft, now_ms: int) -> None:
     for question in draft.state.open:
         if question.on_timeout == "keep" or not _past(question.deadline_ms, now_ms):
             continue
@@ -119,6 +119,8 @@ def _questions_due(draft: Draft, now_ms: int) -> None:
             error = {"code": "input_timeout", "message": f"Question {request_id} was not answered in time."}
             attempts.end(draft, "run.failed", {"actor": SYSTEM, "error": error})
         return
+    if draft.events:
+        attempts.queue_answered(run, draft)
 
 
 def next_look_ms(run: Run, *, log_retention_ms: int, record_retention_ms: int) -> int | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.domain import attempts
 from gateway.domain.decisions import answered
 from gateway.domain.draft import Draft
 from gateway.domain.events import MAX_DEPTH, NewEvent, format_time, parse_time
@@ -125,6 +126,7 @@ def answer(run: Run, draft: Draft, request_id: str | None, content: Any, actor: 
     else:
         check_answer(question.schema, content)
     draft.push(answered(question.request_id, content, actor))
+    attempts.queue_answered(run, draft)
     return question.request_id
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ulid import ULID
 
-from tests.support.native import accepted, act, get_types
+from tests.support.native import accepted, act, get_log, get_run, get_types
 from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore, run_gateway
 from tests.support.work import act_as_holder, claim_one, queue_run, write
 
@@ -76,3 +76,29 @@ async def test_a_release_after_work_on_the_answer_does_the_attempt_again(api: Ru
     assert (second["continues"], second["answers"]) == (False, [])
     accepted(await write(api, second, question("q")))
     assert (await get_types(api, run_id))[-3:] == ["run.attempt_started", "run.started", "run.waiting_for_input"]
+
+
+async def test_an_answer_queues_a_run_as_anything_else_does(api: RunningGateway, queue: str) -> None:
+    """Its log says so, and it waits no longer than its policy says."""
+    run_id = await queue_run(api, queue, queue_expiry_s=600)
+    first = await claim_one(api, queue)
+    accepted(await write(api, first, question("q")))
+    accepted(await act_as_holder(api, first, "release"))
+    reply = accepted(await act(api, run_id, "input", content="yes", key="k"))
+    answered, queued = (await get_log(api, run_id))[-2:]
+    assert (answered["type"], answered["seq"]) == ("run.input_received", reply["seq"])
+    assert (queued["type"], list(queued["data"])) == ("run.queued", ["expires_at"])
+    assert (await get_run(api, run_id))["expires_at"] == queued["data"]["expires_at"]
+    assert accepted(await act(api, run_id, "input", content="yes", key="k")) == reply
+
+
+async def test_a_default_answer_queues_a_run_that_nobody_holds(api: RunningGateway, queue: str) -> None:
+    """As somebody's answer does, when its deadline comes."""
+    run_id = await queue_run(api, queue)
+    first = await claim_one(api, queue)
+    kind, data = question("q")
+    accepted(await write(api, first, (kind, {**data, "timeout_s": 0.5, "on_timeout": "default", "default": 7})))
+    accepted(await act_as_holder(api, first, "release"))
+    second = await claim_one(api, queue)
+    assert [answer["content"] for answer in second["answers"]] == [7]
+    assert (await get_types(api, run_id))[-3:] == ["run.input_received", "run.queued", "run.dequeued"]
