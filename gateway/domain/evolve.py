@@ -97,7 +97,11 @@ def _end(state: RunState, status: Status, data: dict[str, Any], at_ms: int) -> R
 
 def _queued(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
     attempt = state.attempt if state.next_attempt is None else state.next_attempt
-    rested = replace(state, attempt=attempt, next_attempt=None, scheduled_ms=None, next_retry_ms=None)
+    # Whoever comes from a rest, or from nowhere, stands behind those that wait.
+    place_ms = at_ms if state.place_ms is None or state.status is Status.DELAYED else state.place_ms
+    rested = replace(
+        state, attempt=attempt, next_attempt=None, scheduled_ms=None, next_retry_ms=None, place_ms=place_ms
+    )
     return _enqueue(rested, data, at_ms)
 
 
@@ -156,7 +160,10 @@ def _released(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
         continues=bool(state.open or data.get("continues")) or (state.continues and not data.get("abandons")),
         settled=_outdated(state.settled) if data.get("abandons") else state.settled,
     )
-    return _enqueue(given_back, data, at_ms) if state.status in (Status.DEQUEUED, Status.RUNNING) else given_back
+    if state.status is Status.DEQUEUED:
+        # Whoever gives it back could not begin it: the others have their turn before it comes again.
+        return _enqueue(replace(given_back, place_ms=at_ms), data, at_ms)
+    return _enqueue(given_back, data, at_ms) if state.status is Status.RUNNING else given_back
 
 
 def _started(state: RunState, _data: dict[str, Any], at_ms: int) -> RunState:
@@ -236,6 +243,7 @@ def _restarted(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
         attempt=data["attempt"],
         started_ms=state.started_ms,
         queued_ms=at_ms,
+        place_ms=at_ms,
         supersedes_from=data.get("supersedes_from"),
         checkpoint_seq=data.get("checkpoint_seq"),
         settled=_outdated(state.settled),

@@ -115,6 +115,7 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     `next_attempt` is the one that a failed attempt is followed by once the run is queued again.
     `failures` and `unstarted` count attempts that failed, and claims in a row that never started one.
     `checkpoint_seq` is the checkpoint that a restart named.
+    `place_ms` is since when the run has its place in its queue: one that goes on keeps it.
     `settled` are the last questions that were answered or closed, oldest first, and `settled_count` counts them all.
     """
 
@@ -125,6 +126,7 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     worker: str | None = None
     scheduled_ms: int | None = None
     queued_ms: int | None = None
+    place_ms: int | None = None
     claimed_ms: int | None = None
     claim_took_ms: int | None = None
     next_retry_ms: int | None = None

@@ -48,7 +48,7 @@ def make_run(queue: str, **about: Any) -> Run:
         queue=queue,
         **about,
     )
-    state = RunState(status=Status.QUEUED, queued_ms=created_us // 1000)
+    state = RunState(status=Status.QUEUED, queued_ms=created_us // 1000, place_ms=created_us // 1000)
     return Run(spec=spec, state=state, rev=1, head_seq=2, head_tag=1, first_seq=1, updated_ms=0)
 
 

@@ -102,3 +102,26 @@ async def test_a_default_answer_queues_a_run_that_nobody_holds(api: RunningGatew
     second = await claim_one(api, queue)
     assert [answer["content"] for answer in second["answers"]] == [7]
     assert (await get_types(api, run_id))[-3:] == ["run.input_received", "run.queued", "run.dequeued"]
+
+
+async def test_what_goes_on_keeps_its_place(api: RunningGateway, queue: str) -> None:
+    """Paused and resumed, given back after it began, or answered: it comes before what was queued later."""
+    paused, begun, asking, later = [await queue_run(api, queue) for _ in range(4)]
+    accepted(await act(api, paused, "pause"))
+    first, second = [await claim_one(api, queue) for _ in range(2)]
+    assert [first["run"]["id"], second["run"]["id"]] == [begun, asking]
+    accepted(await write(api, first, LOG))
+    accepted(await write(api, second, question("q")))
+    accepted(await act_as_holder(api, second, "release"))
+    accepted(await act_as_holder(api, first, "release"))
+    accepted(await act(api, asking, "input", content=1))
+    accepted(await act(api, paused, "resume"))
+    order = [(await claim_one(api, queue))["run"]["id"] for _ in range(4)]
+    assert order == [paused, begun, asking, later]
+
+
+async def test_what_could_not_be_begun_goes_behind_the_others(api: RunningGateway, queue: str) -> None:
+    """A worker that gives back what it does not know comes to what it knows."""
+    unknown, other = [await queue_run(api, queue) for _ in range(2)]
+    accepted(await act_as_holder(api, await claim_one(api, queue), "release"))
+    assert [(await claim_one(api, queue))["run"]["id"] for _ in range(2)] == [other, unknown]
