@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import Final
 
 from gateway.domain import attempts
 from gateway.domain.decisions import answered
 from gateway.domain.draft import Draft
 from gateway.domain.lifecycle import PERMITTED, TERMINAL, Action, Status
 from gateway.domain.run import SYSTEM, Dependency, Run
+
+Statuses = Mapping[str, Status | None]
+"""Where runs stand, by id; None for one that is gone. One that is not there was not looked at."""
+NOT_LOOKED: Final[Statuses] = {}
 
 
 class Verdict(StrEnum):
@@ -20,16 +25,16 @@ class Verdict(StrEnum):
     UNSATISFIABLE = "unsatisfiable"
 
 
-def fall_due(run: Run, draft: Draft, *, listening_since_ms: int = 0, dependencies: Verdict = Verdict.MET) -> None:
+def fall_due(run: Run, draft: Draft, *, listening_since_ms: int = 0, needed: Statuses = NOT_LOOKED) -> None:
     """Do everything that time asks of the run, as of `draft.at_ms`; nothing when nothing is due.
 
     Args:
         listening_since_ms: Since when a writer could have been heard: nobody is silent before that.
-        dependencies: Of a delayed run; those of any other are met.
+        needed: Where the runs stand that this one depends on.
     """
     now_ms, state = draft.at_ms, draft.state
     if state.status is Status.DELAYED:
-        _start_due(run, draft, dependencies)
+        _start_due(run, draft, needed)
     elif state.status in PERMITTED[Action.EXPIRE] and _past(state.expires_ms, now_ms):
         waited = "it was not claimed in time" if run.spec.is_queued else "no append within the start timeout"
         attempts.end(draft, "run.expired", {"actor": SYSTEM, "reason": waited})
@@ -51,8 +56,18 @@ def waits_for_others(run: Run) -> bool:
     return first_wait and bool(run.spec.depends_on) and not state.dependencies_met
 
 
-def judge(need: Dependency, status: Status) -> Verdict:
-    """Return what a run that stands in `status` says of one that needs it."""
+def judge_need(run: Run, need: Dependency, needed: Statuses) -> Verdict:
+    """Return what one of the runs that `run` was created to wait for says of it; what was met stays so."""
+    if run.state.dependencies_met or need.run_id in run.state.met:
+        return Verdict.MET
+    if need.run_id not in needed:
+        return Verdict.WAITING
+    status = needed[need.run_id]
+    # One that is gone cannot satisfy it any more.
+    return Verdict.UNSATISFIABLE if status is None else _judge(need, status)
+
+
+def _judge(need: Dependency, status: Status) -> Verdict:
     if status not in TERMINAL:
         return Verdict.WAITING
     if need.condition == "finished":
@@ -67,7 +82,9 @@ def judge_all(verdicts: Iterable[Verdict]) -> Verdict:
     return next((v for v in (Verdict.UNSATISFIABLE, Verdict.WAITING) if v in told), Verdict.MET)
 
 
-def _start_due(run: Run, draft: Draft, dependencies: Verdict) -> None:
+def _start_due(run: Run, draft: Draft, needed: Statuses) -> None:
+    verdicts = [judge_need(run, need, needed) for need in run.spec.depends_on]
+    dependencies = judge_all(verdicts) if waits_for_others(run) else Verdict.MET
     if dependencies is Verdict.UNSATISFIABLE:
         error = {"code": "dependency_unsatisfiable", "message": "A run that this one depends on ended otherwise."}
         attempts.end(draft, "run.system_failed", {"actor": SYSTEM, "error": error})
@@ -78,6 +95,14 @@ def _start_due(run: Run, draft: Draft, dependencies: Verdict) -> None:
             draft.add("run.dependencies_met", {"actor": SYSTEM})
         if (draft.state.scheduled_ms or 0) <= draft.at_ms:
             attempts.queue(run.spec, draft)
+    else:
+        met = [
+            need.run_id for need, verdict in zip(run.spec.depends_on, verdicts, strict=True) if verdict is Verdict.MET
+        ]
+        for run_id in dict.fromkeys(met):
+            # Noted while it can be seen: the other run may be gone when the last one is met.
+            if run_id not in run.state.met:
+                draft.add("run.dependency_met", {"actor": SYSTEM, "run_id": run_id})
 
 
 def _time_out(run: Run, draft: Draft) -> None:

@@ -255,8 +255,12 @@ def _restarted(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
     )
 
 
+def _dependency_met(state: RunState, data: dict[str, Any], _at_ms: int) -> RunState:
+    return replace(state, met=(*state.met, data["run_id"]))
+
+
 def _dependencies_met(state: RunState, _data: dict[str, Any], _at_ms: int) -> RunState:
-    return replace(state, dependencies_met=True)
+    return replace(state, met=(), dependencies_met=True)
 
 
 def _debug_mode_set(state: RunState, data: dict[str, Any], _at_ms: int) -> RunState:
@@ -288,6 +292,7 @@ _REDUCERS: dict[str, Reducer] = {
     "run.started": _started,
     "run.attempt_failed": _attempt_failed,
     "run.released": _released,
+    "run.dependency_met": _dependency_met,
     "run.dependencies_met": _dependencies_met,
     "run.debug_mode_set": _debug_mode_set,
     "run.idempotency_key_reset": _key_reset,

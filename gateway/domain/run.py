@@ -115,6 +115,7 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     `next_attempt` is the one that a failed attempt is followed by once the run is queued again.
     `failures` and `unstarted` count attempts that failed, and claims in a row that never started one.
     `checkpoint_seq` is the checkpoint that a restart named.
+    `met` are the runs that ended as this one needs it while it still waits for others.
     `place_ms` is since when the run has its place in its queue: one that goes on keeps it.
     `settled` are the last questions that were answered or closed, oldest first, and `settled_count` counts them all.
     """
@@ -134,6 +135,7 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     failures: int = 0
     unstarted: int = 0
     continues: bool = False
+    met: tuple[str, ...] = ()
     dependencies_met: bool = False
     checkpoint_seq: int | None = None
     preset: str | None = None

@@ -12,7 +12,7 @@ from ulid import ULID
 from gateway import telemetry
 from gateway.domain import due
 from gateway.domain.draft import Draft
-from gateway.domain.due import Verdict
+from gateway.domain.due import Statuses
 from gateway.domain.run import Run
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.service.journal import Journal
@@ -127,17 +127,9 @@ class Timers:
         except Exception:
             logger.exception("timer %s", member)
 
-    def _fall_due(self, run: Run, draft: Draft, dependencies: Verdict) -> None:
+    def _fall_due(self, run: Run, draft: Draft, needed: Statuses) -> None:
         since_ms = draft.at_ms if self._listening_since_ms is None else self._listening_since_ms
-        due.fall_due(run, draft, listening_since_ms=since_ms, dependencies=dependencies)
-
-    async def _judge(self, run: Run) -> Verdict:
-        """Return what the runs that this one waits for say; one that is gone cannot satisfy it any more."""
-        if not due.waits_for_others(run):
-            return Verdict.MET
-        needed = await self._store.load_many([need.run_id for need in run.spec.depends_on])
-        pairs = zip(run.spec.depends_on, needed, strict=True)
-        return due.judge_all(Verdict.UNSATISFIABLE if n is None else due.judge(need, n.status) for need, n in pairs)
+        due.fall_due(run, draft, listening_since_ms=since_ms, needed=needed)
 
     async def _look(self, taken: Taken, run_id: str) -> None:
         try:
@@ -172,9 +164,9 @@ class Timers:
             return due_ms
         telemetry.TIMERS_FIRED.labels(str(run.status)).inc()
         if not run.state.terminal:
-            dependencies = await self._judge(run)
+            needed = await self._runs.needed(run) if due.waits_for_others(run) else due.NOT_LOOKED
             outcome = await self._journal.change(
-                run_id, run.spec.tenant, lambda run, draft: self._fall_due(run, draft, dependencies)
+                run_id, run.spec.tenant, lambda run, draft: self._fall_due(run, draft, needed)
             )
             due_ms = self._journal.next_look_ms(outcome.run)
             # Due, and yet nothing done: its writer may have been silent because nobody could hear it.

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from ulid import ULID
 
+from gateway.domain.times import parse_time
 from tests.support.native import accepted, act, get_log, get_run, get_types
-from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore, run_gateway
+from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore, run_gateway, wait_until
 from tests.support.work import act_as_holder, claim_one, queue_run, write
 
 pytestmark = pytest.mark.anyio
@@ -123,5 +124,30 @@ async def test_what_goes_on_keeps_its_place(api: RunningGateway, queue: str) -> 
 async def test_what_could_not_be_begun_goes_behind_the_others(api: RunningGateway, queue: str) -> None:
     """A worker that gives back what it does not know comes to what it knows."""
     unknown, other = [await queue_run(api, queue) for _ in range(2)]
-    accepted(await act_as_holder(api, await claim_one(api, queue), "release"))
+    claimed = await claim_one(api, queue)
+    # The store's time made the runs and this process's the release: let their difference pass.
+    made_ms = parse_time((await get_run(api, other))["created_at"])
+    await wait_until(lambda: api.gateway.clock.now_ms() > made_ms + 100)
+    accepted(await act_as_holder(api, claimed, "release"))
     assert [(await claim_one(api, queue))["run"]["id"] for _ in range(2)] == [other, unknown]
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_what_was_met_stays_met_when_it_is_purged(api: RunningGateway, queue: str, early: bool) -> None:
+    """Whether the dependent had noted it before, or the purge comes right behind the end."""
+    first, second = await queue_run(api, queue), await queue_run(api, queue)
+    dependent = await queue_run(api, f"{queue}d", depends_on=[{"run_id": first}, {"run_id": second}])
+    accepted(await write(api, await claim_one(api, queue), COMPLETE))
+    if not early:
+
+        async def noted() -> bool:
+            return "run.dependency_met" in await get_types(api, dependent)
+
+        await wait_until(noted)
+    accepted(await act(api, first, "purge"))
+    told = accepted(await api.client.get(f"/v1/runs/{dependent}/dependency-status"))
+    assert [need["verdict"] for need in told["dependencies"]] == ["met", "waiting"]
+    accepted(await write(api, await claim_one(api, queue), COMPLETE))
+    assert (await claim_one(api, f"{queue}d"))["run"]["id"] == dependent
+    types = await get_types(api, dependent)
+    assert types == ["run.created", "run.dependency_met", "run.dependencies_met", "run.queued", "run.dequeued"]
