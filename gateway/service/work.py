@@ -117,6 +117,8 @@ class Work:
                 if len(claimed) == most:
                     # There may be more for whoever waits beside this one.
                     bell.pass_on()
+                elif caller.grant.agents is not None:
+                    bell.pass_by()
                 if claimed or self._bells.closed or gone.is_set() or loop.time() >= deadline_s:
                     break
                 await bell.wait(deadline_s - loop.time(), gone)
