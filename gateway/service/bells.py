@@ -65,6 +65,8 @@ class _Rope:
 
     def __init__(self) -> None:
         self._waiting: deque[Bell] = deque()
+        self.joining = asyncio.Lock()
+        self.is_followed = False
 
     @property
     def is_idle(self) -> bool:
@@ -114,15 +116,15 @@ class Bells:
                 self._leave(channel, bell)
 
     async def _join(self, channel: str, bell: Bell) -> None:
-        rope = self._ropes.get(channel)
-        if rope is not None:
-            bell.line_up(rope)
-            return
-        rope = self._ropes[channel] = _Rope()
+        rope = self._ropes.setdefault(channel, _Rope())
         bell.line_up(rope)
-        # Where the store is away the claim itself will say so; the channel stays wanted.
-        with suppress(StoreUnavailable):
-            await self._tail.follow(channel, lambda _payload: rope.ring())
+        async with rope.joining:
+            # Whoever comes second waits, too: before the confirmation no news is heard.
+            if not rope.is_followed:
+                # Where the store is away the claim itself will say so; the channel stays wanted.
+                with suppress(StoreUnavailable):
+                    await self._tail.follow(channel, lambda _payload: rope.ring())
+                rope.is_followed = True
 
     def _leave(self, channel: str, bell: Bell) -> None:
         rope = self._ropes.get(channel)
