@@ -149,11 +149,14 @@ def _lost_error(run: Run) -> dict[str, str]:
     return {"code": "lease_lost", "message": f"The worker was silent for {lease_s:g} s."}
 
 
-def release(run: Run, draft: Draft, actor: Actor, reason: str | None) -> None:
+def release(run: Run, draft: Draft, actor: Actor, reason: str | None, *, keeps_place: bool = False) -> None:
     """Give the run back on behalf of the worker that holds it; no attempt is used up.
 
     At a question the attempt goes on after the answer, also where that came a moment before the holder let go;
     elsewhere it is done again by whoever claims it next.
+
+    Args:
+        keeps_place: Nobody came to begin it: it stands in its queue as if it had not been claimed.
     """
     draft.require(Action.RELEASE)
     if not draft.state.leased:
@@ -161,10 +164,10 @@ def release(run: Run, draft: Draft, actor: Actor, reason: str | None) -> None:
     if draft.status is Status.CANCELLING:
         end(draft, "run.cancelled", {"actor": actor, "reason": reason or "its holder let go"})
         return
-    _hand_over(run, draft, actor, reason)
+    _hand_over(run, draft, actor, reason, keeps_place=keeps_place)
 
 
-def _hand_over(run: Run, draft: Draft, actor: Actor, reason: str | None) -> None:
+def _hand_over(run: Run, draft: Draft, actor: Actor, reason: str | None, *, keeps_place: bool = False) -> None:
     state = draft.state
     queued = state.status in (Status.DEQUEUED, Status.RUNNING)
     # Whoever has written nothing since the last answer lets go of the question: there is nothing to do again.
@@ -179,6 +182,7 @@ def _hand_over(run: Run, draft: Draft, actor: Actor, reason: str | None) -> None
             "supersedes_from": abandoned_from(run, draft) if abandons else state.supersedes_from,
             "abandons": abandons or None,
             "continues": at_answer or None,
+            "keeps_place": keeps_place or None,
             "expires_at": expires_at(run.spec, draft.at_ms) if queued else None,
         },
     )

@@ -160,10 +160,10 @@ def _released(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
         continues=bool(state.open or data.get("continues")) or (state.continues and not data.get("abandons")),
         settled=_outdated(state.settled) if data.get("abandons") else state.settled,
     )
-    if state.status is Status.DEQUEUED:
+    if state.status is Status.DEQUEUED and not data.get("keeps_place"):
         # Whoever gives it back could not begin it: the others have their turn before it comes again.
         return _enqueue(replace(given_back, place_ms=at_ms), data, at_ms)
-    return _enqueue(given_back, data, at_ms) if state.status is Status.RUNNING else given_back
+    return _enqueue(given_back, data, at_ms) if state.status in (Status.DEQUEUED, Status.RUNNING) else given_back
 
 
 def _started(state: RunState, _data: dict[str, Any], at_ms: int) -> RunState:

@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from gateway.domain.events import Event, decode, peek_type
 from gateway.domain.lifecycle import Status
 from gateway.domain.placement import Standing, standing
 from gateway.domain.run import Run
-from gateway.errors import GatewayError, StoreUnavailable
+from gateway.errors import Fenced, GatewayError, IllegalTransition, NotFound, StoreUnavailable
 from gateway.service.actors import Caller, require_run
 from gateway.service.agents import Agents
 from gateway.service.bells import Bells
@@ -123,9 +124,36 @@ class Work:
                     break
                 await bell.wait(deadline_s - loop.time(), gone)
         told = msgspec.json.encode([[c.run.id, c.token] for c in claimed]).decode()
-        if claimed:
-            await self._once.settle(caller, "claim", asked, told)
-        return claimed
+        if not claimed:
+            # Perhaps the same claim came twice at once, and the other has what there was.
+            known = await self._once.settled(caller, "claim", asked)
+            return [] if known is None else await self._claimed_before(caller.grant, known)
+        first = await self._once.settle(caller, "claim", asked, told)
+        if first == told:
+            return claimed
+        # The same claim came twice at once, and the other was first: both are answered with its runs.
+        await self._release_all(caller, claimed, "it was claimed twice under one key")
+        return await self._claimed_before(caller.grant, first)
+
+    async def give_back(self, caller: Caller, claimed: Sequence[Claimed], reason: str) -> None:
+        """Undo a claim of whose answer nobody will hear: its runs keep their places, and its key can claim anew."""
+        await self._once.forget(caller, "claim")
+        await self._release_all(caller, claimed, reason)
+
+    async def _release_all(self, caller: Caller, claimed: Sequence[Claimed], reason: str) -> None:
+        async def release(taken: Claimed) -> None:
+            # Whoever cancelled or purged it meanwhile has taken it back already.
+            with suppress(Fenced, IllegalTransition, NotFound):
+                await self.release(
+                    msgspec.structs.replace(caller, idempotency_key=None),
+                    taken.run.id,
+                    lease=taken.token,
+                    attempt=None,
+                    reason=reason,
+                    keeps_place=True,
+                )
+
+        await asyncio.gather(*map(release, claimed))
 
     async def _claim_now(self, grant: Grant, queues: Sequence[str], most: int, worker: str | None) -> list[Claimed]:
         claimed: list[Claimed] = []
@@ -237,11 +265,13 @@ class Work:
         attempt: int | None,
         reason: str | None,
         expected_seq: int | None = None,
+        keeps_place: bool = False,
     ) -> Run:
         """Give a run back; whoever claims it next goes on at its question, or does the attempt again.
 
         Args:
             expected_seq: Where the log's head must still be: an answer that came meanwhile is then not given away.
+            keeps_place: Whoever claimed it never came to know: it stands in its queue as before.
 
         Raises:
             Fenced: the lease is over.
@@ -253,7 +283,7 @@ class Work:
         guard = Guard(tenant=caller.tenant, attempt=attempt, lease=lease, expected_seq=expected_seq)
 
         def decide(run: Run, draft: Draft) -> None:
-            attempts.release(run, draft, caller.actor, reason)
+            attempts.release(run, draft, caller.actor, reason, keeps_place=keeps_place)
 
         def admit(run: Run) -> None:
             require_run(caller.grant, run)
