@@ -125,8 +125,13 @@ def _silence(run: Run, draft: Draft) -> None:
 
 
 def _is_silent(run: Run, now_ms: int, listening_since_ms: int) -> bool:
-    patience_ms = _patience_ms(run)
-    return patience_ms is not None and _past(silent_ms(run), now_ms) and listening_since_ms + patience_ms <= now_ms
+    return _past(_unheard_ms(run, listening_since_ms), now_ms)
+
+
+def _unheard_ms(run: Run, listening_since_ms: int) -> int | None:
+    """Return when the holder counts as silent: it must have had its time to be heard."""
+    silence_ms, patience_ms = silent_ms(run), _patience_ms(run)
+    return None if silence_ms is None or patience_ms is None else max(silence_ms, listening_since_ms + patience_ms)
 
 
 def _questions_due(run: Run, draft: Draft, now_ms: int) -> None:
@@ -148,18 +153,25 @@ def _questions_due(run: Run, draft: Draft, now_ms: int) -> None:
         attempts.queue_answered(run, draft)
 
 
-def next_look_ms(run: Run, *, log_retention_ms: int, record_retention_ms: int) -> int | None:
-    """Return when time next asks something of the run, in Unix ms; None for never."""
+def next_look_ms(
+    run: Run, *, log_retention_ms: int, record_retention_ms: int, listening_since_ms: int = 0
+) -> int | None:
+    """Return when time next asks something of the run, in Unix ms; None for never.
+
+    Args:
+        listening_since_ms: Since when a writer could have been heard, as `fall_due` takes it.
+    """
     state = run.state
+    unheard_ms = _unheard_ms(run, listening_since_ms)
     if state.terminal:
         ended_ms = state.ended_ms or run.updated_ms
         return ended_ms + (record_retention_ms if run.log_expired else log_retention_ms)
     if state.status is Status.CANCELLING:
-        return min((t for t in (state.cancel_deadline_ms, silent_ms(run)) if t is not None), default=None)
+        return min((t for t in (state.cancel_deadline_ms, unheard_ms) if t is not None), default=None)
     if waits_for_others(run):
         # Whoever ends the last of them has this run looked at.
         return None
-    times = [state.scheduled_ms, state.expires_ms, state.cancel_deadline_ms, silent_ms(run)]
+    times = [state.scheduled_ms, state.expires_ms, state.cancel_deadline_ms, unheard_ms]
     times += [q.deadline_ms for q in state.open if q.on_timeout != "keep"]
     if state.held:
         times.append(run_ends_ms(run))

@@ -128,8 +128,13 @@ class Timers:
             logger.exception("timer %s", member)
 
     def _fall_due(self, run: Run, draft: Draft, needed: Statuses) -> None:
-        since_ms = draft.at_ms if self._listening_since_ms is None else self._listening_since_ms
-        due.fall_due(run, draft, listening_since_ms=since_ms, needed=needed)
+        due.fall_due(run, draft, listening_since_ms=self._heard_since_ms(), needed=needed)
+
+    def _heard_since_ms(self) -> int:
+        return self._journal.clock.now_ms() if self._listening_since_ms is None else self._listening_since_ms
+
+    def _next_look_ms(self, run: Run) -> int | None:
+        return self._journal.next_look_ms(run, listening_since_ms=self._heard_since_ms())
 
     async def _look(self, taken: Taken, run_id: str) -> None:
         try:
@@ -151,7 +156,7 @@ class Timers:
     async def _catch_change(self, run_id: str, settled_ms: int | None) -> None:
         """Arm what a change meanwhile needs: while a timer is hidden, later times do not enter it."""
         run = await self._store.load_any(run_id)
-        due_ms = None if run is None else self._journal.next_look_ms(run)
+        due_ms = None if run is None else self._next_look_ms(run)
         if due_ms is not None and (settled_ms is None or due_ms < settled_ms):
             await self._timers.arm(run_id, due_ms)
 
@@ -159,7 +164,7 @@ class Timers:
         """Do what is due and return when to look again."""
         run_id = run.id
         now_ms = self._journal.clock.now_ms()
-        due_ms = self._journal.next_look_ms(run)
+        due_ms = self._next_look_ms(run)
         if not due.waits_for_others(run) and (due_ms is None or due_ms > now_ms):
             return due_ms
         telemetry.TIMERS_FIRED.labels(str(run.status)).inc()
@@ -168,8 +173,8 @@ class Timers:
             outcome = await self._journal.change(
                 run_id, run.spec.tenant, lambda run, draft: self._fall_due(run, draft, needed)
             )
-            due_ms = self._journal.next_look_ms(outcome.run)
-            # Due, and yet nothing done: its writer may have been silent because nobody could hear it.
+            due_ms = self._next_look_ms(outcome.run)
+            # Due, and yet nothing done: somebody changed it meanwhile.
             return due_ms if outcome.appended or due_ms is None else max(due_ms, now_ms + LOOK_AGAIN_MS)
         if run.log_expired:
             await self._runs.remove(run)

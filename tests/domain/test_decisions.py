@@ -199,6 +199,8 @@ def test_nobody_is_silent_while_nobody_listens() -> None:
     draft = Draft.of(run, BEGIN_MS + 10**6)
     fall_due(run, draft, listening_since_ms=BEGIN_MS + 10**6 - 29_999)
     assert draft.events == []
+    assert next_look_ms(run, **RETENTION, listening_since_ms=BEGIN_MS + 10**6) == BEGIN_MS + 10**6 + 30_000
+    assert next_look_ms(run, **RETENTION, listening_since_ms=BEGIN_MS - 10**6) == BEGIN_MS + 30_000
     fall_due(run, draft, listening_since_ms=BEGIN_MS + 10**6 - 30_000)
     assert [event.type for event in draft.events] == ["run.crashed"]
 
