@@ -146,6 +146,8 @@ def lose_lease(run: Run, draft: Draft) -> None:
 
 def _lost_error(run: Run) -> dict[str, str]:
     lease_s = run.spec.lease_ms / 1000
+    if run.state.status is Status.DEQUEUED:
+        return {"code": "lease_lost", "message": "The worker did not begin in time."}
     return {"code": "lease_lost", "message": f"The worker was silent for {lease_s:g} s."}
 
 

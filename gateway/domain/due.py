@@ -17,6 +17,10 @@ Statuses = Mapping[str, Status | None]
 NOT_LOOKED: Final[Statuses] = {}
 
 
+START_LEASES: Final = 10
+"""So many leases after its claim a run must have been begun, however often it was kept up."""
+
+
 class Verdict(StrEnum):
     """What the runs that a run depends on say of it."""
 
@@ -190,13 +194,24 @@ def run_ends_ms(run: Run) -> int | None:
 def silent_ms(run: Run) -> int | None:
     """Return when the holder has been silent for too long, in Unix ms; None where nobody has to be heard.
 
-    A direct run may be silent while it is paused; a lease has to be kept up all the time.
+    A direct run may be silent while it is paused; a lease has to be kept up all the time, and a claimed run to be
+    begun: whoever only keeps it up holds it from those that would begin it.
     """
     patience_ms = _patience_ms(run)
-    return None if patience_ms is None else heard_ms(run) + patience_ms
+    if patience_ms is None:
+        return None
+    silence_ms = _heard_ms(run) + patience_ms
+    if run.state.status is not Status.DEQUEUED:
+        return silence_ms
+    return min(silence_ms, start_by_ms(run))
 
 
-def heard_ms(run: Run) -> int:
+def start_by_ms(run: Run) -> int:
+    """Return until when a claimed run must have been begun, in Unix ms."""
+    return (run.state.claimed_ms or 0) + START_LEASES * run.spec.lease_ms
+
+
+def _heard_ms(run: Run) -> int:
     """Return when the present holder last was heard, in Unix ms."""
     state = run.state
     claimed_ms, started_ms = state.claimed_ms or 0, state.attempt_started_ms or 0

@@ -16,7 +16,7 @@ from gateway import telemetry
 from gateway.domain import access, attempts, questions
 from gateway.domain.access import Grant
 from gateway.domain.draft import Draft
-from gateway.domain.due import heard_ms
+from gateway.domain.due import silent_ms, start_by_ms
 from gateway.domain.events import Event, decode, peek_type
 from gateway.domain.lifecycle import Status
 from gateway.domain.placement import Standing, standing
@@ -254,6 +254,9 @@ class Work:
             await self._journal.change(run_id, caller.tenant, _start, guard=guard, by_holder=True)
         appended = await self._journal.beat(run_id, guard, Dedupe())
         expires_ms = self._journal.clock.now_ms() + run.spec.lease_ms
+        if appended.status is Status.DEQUEUED:
+            # It can be kept up so long, and no longer, without being begun.
+            expires_ms = min(expires_ms, start_by_ms(run))
         return Beat(str(appended.status), appended.attempt, expires_ms, pending_of(appended))
 
     async def release(
@@ -307,4 +310,4 @@ def _start(run: Run, draft: Draft) -> None:
 
 def lease_ends_ms(run: Run) -> int | None:
     """Return when the run's lease ends unless its holder is heard, in Unix ms; None when nobody holds one."""
-    return heard_ms(run) + run.spec.lease_ms if standing(run) is Standing.HOLD else None
+    return silent_ms(run) if standing(run) is Standing.HOLD else None
