@@ -332,7 +332,9 @@ def _refusal(word: Word, reply: list[Any], run_id: str) -> GatewayError:
         case Word.FENCED:
             if reply[1].decode() in TERMINAL:
                 return illegal(LifecycleAction.APPEND, reply[1].decode())
-            return Fenced(f"This lease or attempt is over; the run is at attempt {reply[0]}.", attempt=reply[0])
+            return Fenced(
+                f"This lease or attempt is over, or none was named; the run is at attempt {reply[0]}.", attempt=reply[0]
+            )
         case Word.GAP:
             return WriterGap(f"A number was skipped; the next one is {reply[0]}.", expected=reply[0])
         case Word.STALE:
