@@ -181,7 +181,7 @@ class Gateway:
             control=control,
             writing=writing,
             listing=listing,
-            bulk=Bulk(control, self._runs, listing),
+            bulk=Bulk(control, self._runs, listing, once),
             schedules=Schedules(schedules, timers, self._runs, agents, clock),
             webhooks=Webhooks(self._runs, hook_store, timers, clock, once),
             folds=Folds(runs, logs),

@@ -22,6 +22,12 @@ def queue(spec: RunSpec, draft: Draft) -> None:
     draft.add("run.queued", {"expires_at": expires_at(spec, draft.at_ms)})
 
 
+def queue_answered(run: Run, draft: Draft) -> None:
+    """Queue a run that its last answer has freed: it waited without a holder, and whoever claims it goes on."""
+    if draft.status is Status.QUEUED:
+        queue(run.spec, draft)
+
+
 def expires_at(spec: RunSpec, at_ms: int) -> str | None:
     """Return when a run that is queued now has waited too long, None for never."""
     return None if spec.start_timeout_ms is None else format_time(at_ms + spec.start_timeout_ms)
@@ -140,13 +146,19 @@ def lose_lease(run: Run, draft: Draft) -> None:
 
 def _lost_error(run: Run) -> dict[str, str]:
     lease_s = run.spec.lease_ms / 1000
+    if run.state.status is Status.DEQUEUED:
+        return {"code": "lease_lost", "message": "The worker did not begin in time."}
     return {"code": "lease_lost", "message": f"The worker was silent for {lease_s:g} s."}
 
 
-def release(run: Run, draft: Draft, actor: Actor, reason: str | None) -> None:
+def release(run: Run, draft: Draft, actor: Actor, reason: str | None, *, keeps_place: bool = False) -> None:
     """Give the run back on behalf of the worker that holds it; no attempt is used up.
 
-    At a question the attempt goes on after the answer; elsewhere it is done again by whoever claims it next.
+    At a question the attempt goes on after the answer, also where that came a moment before the holder let go;
+    elsewhere it is done again by whoever claims it next.
+
+    Args:
+        keeps_place: Nobody came to begin it: it stands in its queue as if it had not been claimed.
     """
     draft.require(Action.RELEASE)
     if not draft.state.leased:
@@ -154,13 +166,15 @@ def release(run: Run, draft: Draft, actor: Actor, reason: str | None) -> None:
     if draft.status is Status.CANCELLING:
         end(draft, "run.cancelled", {"actor": actor, "reason": reason or "its holder let go"})
         return
-    _hand_over(run, draft, actor, reason)
+    _hand_over(run, draft, actor, reason, keeps_place=keeps_place)
 
 
-def _hand_over(run: Run, draft: Draft, actor: Actor, reason: str | None) -> None:
+def _hand_over(run: Run, draft: Draft, actor: Actor, reason: str | None, *, keeps_place: bool = False) -> None:
     state = draft.state
     queued = state.status in (Status.DEQUEUED, Status.RUNNING)
-    abandons = state.held and state.status is not Status.WAITING and not state.open
+    # Whoever has written nothing since the last answer lets go of the question: there is nothing to do again.
+    at_answer = state.held and run.marks.get("input", 0) > run.holder_seq
+    abandons = state.held and state.status is not Status.WAITING and not state.open and not at_answer
     draft.add(
         "run.released",
         {
@@ -169,6 +183,8 @@ def _hand_over(run: Run, draft: Draft, actor: Actor, reason: str | None) -> None
             "attempt": state.attempt,
             "supersedes_from": abandoned_from(run, draft) if abandons else state.supersedes_from,
             "abandons": abandons or None,
+            "continues": at_answer or None,
+            "keeps_place": keeps_place or None,
             "expires_at": expires_at(run.spec, draft.at_ms) if queued else None,
         },
     )

@@ -185,8 +185,8 @@ class Log(msgspec.Struct, frozen=True):
 
 _NOTED: Final = (
     "queued dequeued started paused resumed restarted rescheduled cancel_requested cancelled expired crashed "
-    "timed_out system_failed dead_lettered attempt_failed released dependencies_met debug_mode_set "
-    "idempotency_key_reset"
+    "timed_out system_failed dead_lettered attempt_failed released dependency_met dependencies_met "
+    "debug_mode_set idempotency_key_reset"
 )
 
 CATALOGUE: Final[dict[str, type[msgspec.Struct]]] = {

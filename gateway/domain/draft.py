@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from gateway.domain.events import NewEvent
@@ -21,13 +20,12 @@ class Draft:
         jitter: From 0 to 1, drawn once: what spreads things that would else happen together.
     """
 
-    def __init__(self, state: RunState | None, at_ms: int, *, marks: Iterable[str] = (), jitter: float = 0.0) -> None:
+    def __init__(self, state: RunState | None, at_ms: int, *, jitter: float = 0.0) -> None:
         self._state = state
         self.at_ms = at_ms
         self.jitter = jitter
         self.lease: str | None = None
         self.forget_writers = False
-        self.known_marks = frozenset(marks)
         self.events: list[NewEvent] = []
         self.marks: list[tuple[str, int]] = []
         self.request_ids: list[str] = []
@@ -35,7 +33,7 @@ class Draft:
     @classmethod
     def of(cls, run: Run, at_ms: int, *, jitter: float = 0.0) -> Draft:
         """Start a change of `run` as it was read."""
-        return cls(run.state, at_ms, marks=run.marks, jitter=jitter)
+        return cls(run.state, at_ms, jitter=jitter)
 
     @property
     def state(self) -> RunState:
@@ -62,5 +60,4 @@ class Draft:
         data = event.data if isinstance(event.data, dict) else {}
         self._state, marks = evolve(self._state, event.type, data, self.at_ms)
         self.marks += [(mark, len(self.events)) for mark in marks]
-        self.known_marks = self.known_marks.union(marks)
         self.events.append(event)

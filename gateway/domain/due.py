@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import Final
 
 from gateway.domain import attempts
 from gateway.domain.decisions import answered
 from gateway.domain.draft import Draft
 from gateway.domain.lifecycle import PERMITTED, TERMINAL, Action, Status
 from gateway.domain.run import SYSTEM, Dependency, Run
+
+Statuses = Mapping[str, Status | None]
+"""Where runs stand, by id; None for one that is gone. One that is not there was not looked at."""
+NOT_LOOKED: Final[Statuses] = {}
+
+
+START_LEASES: Final = 10
+"""So many leases after its claim a run must have been begun, however often it was kept up."""
 
 
 class Verdict(StrEnum):
@@ -20,16 +29,16 @@ class Verdict(StrEnum):
     UNSATISFIABLE = "unsatisfiable"
 
 
-def fall_due(run: Run, draft: Draft, *, listening_since_ms: int = 0, dependencies: Verdict = Verdict.MET) -> None:
+def fall_due(run: Run, draft: Draft, *, listening_since_ms: int = 0, needed: Statuses = NOT_LOOKED) -> None:
     """Do everything that time asks of the run, as of `draft.at_ms`; nothing when nothing is due.
 
     Args:
         listening_since_ms: Since when a writer could have been heard: nobody is silent before that.
-        dependencies: Of a delayed run; those of any other are met.
+        needed: Where the runs stand that this one depends on.
     """
     now_ms, state = draft.at_ms, draft.state
     if state.status is Status.DELAYED:
-        _start_due(run, draft, dependencies)
+        _start_due(run, draft, needed)
     elif state.status in PERMITTED[Action.EXPIRE] and _past(state.expires_ms, now_ms):
         waited = "it was not claimed in time" if run.spec.is_queued else "no append within the start timeout"
         attempts.end(draft, "run.expired", {"actor": SYSTEM, "reason": waited})
@@ -41,7 +50,7 @@ def fall_due(run: Run, draft: Draft, *, listening_since_ms: int = 0, dependencie
     elif _is_silent(run, now_ms, listening_since_ms):
         _silence(run, draft)
     elif state.status is not Status.CANCELLING:
-        _questions_due(draft, now_ms)
+        _questions_due(run, draft, now_ms)
 
 
 def waits_for_others(run: Run) -> bool:
@@ -51,8 +60,18 @@ def waits_for_others(run: Run) -> bool:
     return first_wait and bool(run.spec.depends_on) and not state.dependencies_met
 
 
-def judge(need: Dependency, status: Status) -> Verdict:
-    """Return what a run that stands in `status` says of one that needs it."""
+def judge_need(run: Run, need: Dependency, needed: Statuses) -> Verdict:
+    """Return what one of the runs that `run` was created to wait for says of it; what was met stays so."""
+    if run.state.dependencies_met or need.run_id in run.state.met:
+        return Verdict.MET
+    if need.run_id not in needed:
+        return Verdict.WAITING
+    status = needed[need.run_id]
+    # One that is gone cannot satisfy it any more.
+    return Verdict.UNSATISFIABLE if status is None else _judge(need, status)
+
+
+def _judge(need: Dependency, status: Status) -> Verdict:
     if status not in TERMINAL:
         return Verdict.WAITING
     if need.condition == "finished":
@@ -67,7 +86,9 @@ def judge_all(verdicts: Iterable[Verdict]) -> Verdict:
     return next((v for v in (Verdict.UNSATISFIABLE, Verdict.WAITING) if v in told), Verdict.MET)
 
 
-def _start_due(run: Run, draft: Draft, dependencies: Verdict) -> None:
+def _start_due(run: Run, draft: Draft, needed: Statuses) -> None:
+    verdicts = [judge_need(run, need, needed) for need in run.spec.depends_on]
+    dependencies = judge_all(verdicts) if waits_for_others(run) else Verdict.MET
     if dependencies is Verdict.UNSATISFIABLE:
         error = {"code": "dependency_unsatisfiable", "message": "A run that this one depends on ended otherwise."}
         attempts.end(draft, "run.system_failed", {"actor": SYSTEM, "error": error})
@@ -78,6 +99,14 @@ def _start_due(run: Run, draft: Draft, dependencies: Verdict) -> None:
             draft.add("run.dependencies_met", {"actor": SYSTEM})
         if (draft.state.scheduled_ms or 0) <= draft.at_ms:
             attempts.queue(run.spec, draft)
+    else:
+        met = [
+            need.run_id for need, verdict in zip(run.spec.depends_on, verdicts, strict=True) if verdict is Verdict.MET
+        ]
+        for run_id in dict.fromkeys(met):
+            # Noted while it can be seen: the other run may be gone when the last one is met.
+            if run_id not in run.state.met:
+                draft.add("run.dependency_met", {"actor": SYSTEM, "run_id": run_id})
 
 
 def _time_out(run: Run, draft: Draft) -> None:
@@ -100,11 +129,16 @@ def _silence(run: Run, draft: Draft) -> None:
 
 
 def _is_silent(run: Run, now_ms: int, listening_since_ms: int) -> bool:
-    patience_ms = _patience_ms(run)
-    return patience_ms is not None and _past(silent_ms(run), now_ms) and listening_since_ms + patience_ms <= now_ms
+    return _past(_unheard_ms(run, listening_since_ms), now_ms)
 
 
-def _questions_due(draft: Draft, now_ms: int) -> None:
+def _unheard_ms(run: Run, listening_since_ms: int) -> int | None:
+    """Return when the holder counts as silent: it must have had its time to be heard."""
+    silence_ms, patience_ms = silent_ms(run), _patience_ms(run)
+    return None if silence_ms is None or patience_ms is None else max(silence_ms, listening_since_ms + patience_ms)
+
+
+def _questions_due(run: Run, draft: Draft, now_ms: int) -> None:
     for question in draft.state.open:
         if question.on_timeout == "keep" or not _past(question.deadline_ms, now_ms):
             continue
@@ -119,20 +153,29 @@ def _questions_due(draft: Draft, now_ms: int) -> None:
             error = {"code": "input_timeout", "message": f"Question {request_id} was not answered in time."}
             attempts.end(draft, "run.failed", {"actor": SYSTEM, "error": error})
         return
+    if draft.events:
+        attempts.queue_answered(run, draft)
 
 
-def next_look_ms(run: Run, *, log_retention_ms: int, record_retention_ms: int) -> int | None:
-    """Return when time next asks something of the run, in Unix ms; None for never."""
+def next_look_ms(
+    run: Run, *, log_retention_ms: int, record_retention_ms: int, listening_since_ms: int = 0
+) -> int | None:
+    """Return when time next asks something of the run, in Unix ms; None for never.
+
+    Args:
+        listening_since_ms: Since when a writer could have been heard, as `fall_due` takes it.
+    """
     state = run.state
+    unheard_ms = _unheard_ms(run, listening_since_ms)
     if state.terminal:
         ended_ms = state.ended_ms or run.updated_ms
         return ended_ms + (record_retention_ms if run.log_expired else log_retention_ms)
     if state.status is Status.CANCELLING:
-        return min((t for t in (state.cancel_deadline_ms, silent_ms(run)) if t is not None), default=None)
+        return min((t for t in (state.cancel_deadline_ms, unheard_ms) if t is not None), default=None)
     if waits_for_others(run):
         # Whoever ends the last of them has this run looked at.
         return None
-    times = [state.scheduled_ms, state.expires_ms, state.cancel_deadline_ms, silent_ms(run)]
+    times = [state.scheduled_ms, state.expires_ms, state.cancel_deadline_ms, unheard_ms]
     times += [q.deadline_ms for q in state.open if q.on_timeout != "keep"]
     if state.held:
         times.append(run_ends_ms(run))
@@ -151,13 +194,24 @@ def run_ends_ms(run: Run) -> int | None:
 def silent_ms(run: Run) -> int | None:
     """Return when the holder has been silent for too long, in Unix ms; None where nobody has to be heard.
 
-    A direct run may be silent while it is paused; a lease has to be kept up all the time.
+    A direct run may be silent while it is paused; a lease has to be kept up all the time, and a claimed run to be
+    begun: whoever only keeps it up holds it from those that would begin it.
     """
     patience_ms = _patience_ms(run)
-    return None if patience_ms is None else heard_ms(run) + patience_ms
+    if patience_ms is None:
+        return None
+    silence_ms = _heard_ms(run) + patience_ms
+    if run.state.status is not Status.DEQUEUED:
+        return silence_ms
+    return min(silence_ms, start_by_ms(run))
 
 
-def heard_ms(run: Run) -> int:
+def start_by_ms(run: Run) -> int:
+    """Return until when a claimed run must have been begun, in Unix ms."""
+    return (run.state.claimed_ms or 0) + START_LEASES * run.spec.lease_ms
+
+
+def _heard_ms(run: Run) -> int:
     """Return when the present holder last was heard, in Unix ms."""
     state = run.state
     claimed_ms, started_ms = state.claimed_ms or 0, state.attempt_started_ms or 0

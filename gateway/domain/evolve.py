@@ -12,7 +12,10 @@ from msgspec.structs import replace
 
 from gateway.domain.events import parse_time
 from gateway.domain.lifecycle import ENDINGS, Status
-from gateway.domain.run import Question, RunState
+from gateway.domain.run import Question, RunState, Settled
+
+SETTLED_KEPT = 64
+"""So many answered or closed questions a record remembers; the log has them all."""
 
 Reducer = Callable[[RunState, dict[str, Any], int], RunState]
 
@@ -36,10 +39,10 @@ def evolve(state: RunState | None, kind: str, data: dict[str, Any], at_ms: int) 
     if kind in ENDINGS:
         return _end(state, ENDINGS[kind], data, at_ms), ()
     reducer = _REDUCERS.get(kind)
-    return (reducer(state, data, at_ms) if reducer else state), _marks(kind, data)
+    return (reducer(state, data, at_ms) if reducer else state), _marks(state, kind, data)
 
 
-def _marks(kind: str, data: dict[str, Any]) -> tuple[str, ...]:
+def _marks(before: RunState, kind: str, data: dict[str, Any]) -> tuple[str, ...]:
     match kind:
         case "run.restarted":
             # What a checkpoint keeps still belongs to where the run began.
@@ -53,9 +56,9 @@ def _marks(kind: str, data: dict[str, Any]) -> tuple[str, ...]:
         case "output.set":
             return ("output",)
         case "run.input_received":
-            return ("input", f"answered:{data['request_id']}")
+            return ("input", f"settled:{_slot(before)}")
         case "run.input_closed":
-            return (f"closed:{data['request_id']}",)
+            return (f"settled:{_slot(before)}",)
         case "run.cancel_requested":
             return ("cancel",)
         case "run.paused":
@@ -63,6 +66,15 @@ def _marks(kind: str, data: dict[str, Any]) -> tuple[str, ...]:
         case "run.resumed":
             return ("resume",)
     return ()
+
+
+def _slot(state: RunState) -> int:
+    return state.settled_count % SETTLED_KEPT
+
+
+def _outdated(settled: tuple[Settled, ...]) -> tuple[Settled, ...]:
+    """Return the questions as those of an abandoned attempt: whoever does it again asks them again."""
+    return tuple(question if question.is_old else replace(question, is_old=True) for question in settled)
 
 
 def _end(state: RunState, status: Status, data: dict[str, Any], at_ms: int) -> RunState:
@@ -85,7 +97,11 @@ def _end(state: RunState, status: Status, data: dict[str, Any], at_ms: int) -> R
 
 def _queued(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
     attempt = state.attempt if state.next_attempt is None else state.next_attempt
-    rested = replace(state, attempt=attempt, next_attempt=None, scheduled_ms=None, next_retry_ms=None)
+    # Whoever comes from a rest, or from nowhere, stands behind those that wait.
+    place_ms = at_ms if state.place_ms is None or state.status is Status.DELAYED else state.place_ms
+    rested = replace(
+        state, attempt=attempt, next_attempt=None, scheduled_ms=None, next_retry_ms=None, place_ms=place_ms
+    )
     return _enqueue(rested, data, at_ms)
 
 
@@ -129,6 +145,7 @@ def _attempt_failed(state: RunState, data: dict[str, Any], _at_ms: int) -> RunSt
         paused_for_ms=0,
         resumed_ms=None,
         supersedes_from=data.get("supersedes_from"),
+        settled=_outdated(state.settled) if counted else state.settled,
         error=data.get("error"),
     )
 
@@ -140,8 +157,12 @@ def _released(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
         leased=False,
         supersedes_from=data.get("supersedes_from"),
         # What was asked goes on after its answer; what was abandoned begins again.
-        continues=bool(state.open) or (state.continues and not data.get("abandons")),
+        continues=bool(state.open or data.get("continues")) or (state.continues and not data.get("abandons")),
+        settled=_outdated(state.settled) if data.get("abandons") else state.settled,
     )
+    if state.status is Status.DEQUEUED and not data.get("keeps_place"):
+        # Whoever gives it back could not begin it: the others have their turn before it comes again.
+        return _enqueue(replace(given_back, place_ms=at_ms), data, at_ms)
     return _enqueue(given_back, data, at_ms) if state.status in (Status.DEQUEUED, Status.RUNNING) else given_back
 
 
@@ -174,8 +195,18 @@ def _asked(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
     return replace(state, status=Status.WAITING, open=(*state.open, question))
 
 
+def _answered(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
+    return _close(state, data["request_id"], at_ms, answered=True)
+
+
 def _closed(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
-    left = tuple(q for q in state.open if q.request_id != data["request_id"])
+    return _close(state, data["request_id"], at_ms, answered=False)
+
+
+def _close(state: RunState, request_id: str, at_ms: int, *, answered: bool) -> RunState:
+    settled = (*state.settled, Settled(request_id, _slot(state), answered=answered))[-SETTLED_KEPT:]
+    state = replace(state, settled=settled, settled_count=state.settled_count + 1)
+    left = tuple(q for q in state.open if q.request_id != request_id)
     if state.status is not Status.WAITING or left:
         return replace(state, open=left)
     if state.held:
@@ -212,8 +243,11 @@ def _restarted(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
         attempt=data["attempt"],
         started_ms=state.started_ms,
         queued_ms=at_ms,
+        place_ms=at_ms,
         supersedes_from=data.get("supersedes_from"),
         checkpoint_seq=data.get("checkpoint_seq"),
+        settled=_outdated(state.settled),
+        settled_count=state.settled_count,
         preset=data.get("preset") or state.preset,
         debug_mode=state.debug_mode,
         key_reset=state.key_reset,
@@ -221,8 +255,12 @@ def _restarted(state: RunState, data: dict[str, Any], at_ms: int) -> RunState:
     )
 
 
+def _dependency_met(state: RunState, data: dict[str, Any], _at_ms: int) -> RunState:
+    return replace(state, met=(*state.met, data["run_id"]))
+
+
 def _dependencies_met(state: RunState, _data: dict[str, Any], _at_ms: int) -> RunState:
-    return replace(state, dependencies_met=True)
+    return replace(state, met=(), dependencies_met=True)
 
 
 def _debug_mode_set(state: RunState, data: dict[str, Any], _at_ms: int) -> RunState:
@@ -254,11 +292,12 @@ _REDUCERS: dict[str, Reducer] = {
     "run.started": _started,
     "run.attempt_failed": _attempt_failed,
     "run.released": _released,
+    "run.dependency_met": _dependency_met,
     "run.dependencies_met": _dependencies_met,
     "run.debug_mode_set": _debug_mode_set,
     "run.idempotency_key_reset": _key_reset,
     "run.waiting_for_input": _asked,
-    "run.input_received": _closed,
+    "run.input_received": _answered,
     "run.input_closed": _closed,
     "run.paused": _paused,
     "run.resumed": _resumed,

@@ -27,9 +27,9 @@ def standing(run: Run) -> Standing:
 
 
 def order(run: Run) -> str:
-    """Return text that sorts before that of every run to be claimed later: priority, then when it was queued."""
-    created_us, queued_ms = run.spec.created_us, run.state.queued_ms or 0
-    queued_us = created_us if queued_ms <= created_us // 1000 else queued_ms * 1000
+    """Return text that sorts before that of every run to be claimed later: by priority, then by place."""
+    created_us, place_ms = run.spec.created_us, run.state.place_ms or 0
+    queued_us = created_us if place_ms <= created_us // 1000 else place_ms * 1000
     return f"{PRIORITY_MOST - run.spec.priority:04}{queued_us:016}{run.id}"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.domain import attempts
 from gateway.domain.decisions import answered
 from gateway.domain.draft import Draft
 from gateway.domain.events import MAX_DEPTH, NewEvent, format_time, parse_time
@@ -37,8 +38,8 @@ def ask(draft: Draft, event: NewEvent, request_id: str) -> None:
     data = _complete(dict(event.data), request_id, draft.at_ms)
     asked = data["request_id"]
     taken = {q.request_id for q in draft.state.open}
-    if asked in taken or f"answered:{asked}" in draft.known_marks or f"closed:{asked}" in draft.known_marks:
-        raise InvalidBody(f"data.request_id: {asked!r} was asked before in this run", question_id=asked)
+    if asked in taken or asked in {q.request_id for q in draft.state.settled if not q.is_old}:
+        raise InvalidBody(f"data.request_id: {asked!r} was asked before in this attempt", question_id=asked)
     if len(taken) >= OPEN_QUESTIONS:
         raise TooLarge(f"A run has at most {OPEN_QUESTIONS} open questions.", limit=OPEN_QUESTIONS)
     _check_question(data)
@@ -125,6 +126,7 @@ def answer(run: Run, draft: Draft, request_id: str | None, content: Any, actor: 
     else:
         check_answer(question.schema, content)
     draft.push(answered(question.request_id, content, actor))
+    attempts.queue_answered(run, draft)
     return question.request_id
 
 
@@ -149,12 +151,24 @@ def read_text(schema: Any, text: str) -> Any:
 
 
 def _refuse_closed(run: Run, request_id: str) -> None:
-    seq = run.marks.get(f"answered:{request_id}")
-    if seq is not None:
+    if any(question.request_id == request_id for question in run.state.open):
+        # Asked again by a later attempt: what an earlier one was told is history.
+        return
+    latest = next((question for question in reversed(run.state.settled) if question.request_id == request_id), None)
+    if latest is None:
+        return
+    seq = run.marks.get(f"settled:{latest.slot}", 0)
+    if latest.answered:
         raise AlreadyAnswered(f"Question {request_id} was answered by event {seq}.", question_id=request_id, seq=seq)
-    seq = run.marks.get(f"closed:{request_id}")
-    if seq is not None:
-        raise QuestionClosed(f"Question {request_id} was closed by event {seq}.", question_id=request_id, seq=seq)
+    raise QuestionClosed(f"Question {request_id} was closed by event {seq}.", question_id=request_id, seq=seq)
+
+
+def find_answers(run: Run) -> list[int] | None:
+    """Return the seqs of the answers that the present attempt was given; None where only the log has them all."""
+    settled = [question for question in run.state.settled if not question.is_old]
+    if len(settled) < run.state.settled_count and len(settled) == len(run.state.settled) > 0:
+        return None
+    return sorted(run.marks.get(f"settled:{question.slot}", 0) for question in settled if question.answered)
 
 
 def _pick(questions: tuple[Question, ...], request_id: str | None) -> Question:

@@ -92,6 +92,18 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     default: Any = None
 
 
+class Settled(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A question that is open no more; the mark `settled:<slot>` has the seq of what closed it.
+
+    `is_old`: it was asked by an attempt that was abandoned since, so its id may be asked with again.
+    """
+
+    request_id: str
+    slot: int
+    answered: bool = False
+    is_old: bool = False
+
+
 class RunState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What changes of a run through its events; times in Unix ms.
 
@@ -103,6 +115,9 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     `next_attempt` is the one that a failed attempt is followed by once the run is queued again.
     `failures` and `unstarted` count attempts that failed, and claims in a row that never started one.
     `checkpoint_seq` is the checkpoint that a restart named.
+    `met` are the runs that ended as this one needs it while it still waits for others.
+    `place_ms` is since when the run has its place in its queue: one that goes on keeps it.
+    `settled` are the last questions that were answered or closed, oldest first, and `settled_count` counts them all.
     """
 
     status: Status
@@ -112,6 +127,7 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     worker: str | None = None
     scheduled_ms: int | None = None
     queued_ms: int | None = None
+    place_ms: int | None = None
     claimed_ms: int | None = None
     claim_took_ms: int | None = None
     next_retry_ms: int | None = None
@@ -119,6 +135,7 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     failures: int = 0
     unstarted: int = 0
     continues: bool = False
+    met: tuple[str, ...] = ()
     dependencies_met: bool = False
     checkpoint_seq: int | None = None
     preset: str | None = None
@@ -134,6 +151,8 @@ class RunState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     cancel_deadline_ms: int | None = None
     supersedes_from: int | None = None
     open: tuple[Question, ...] = ()
+    settled: tuple[Settled, ...] = ()
+    settled_count: int = 0
     output: Any = None
     error: Any = None
 
@@ -158,8 +177,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     `rev` counts state changes, not events. `marks` name the seq of events that later decisions and readers need:
     `origin` (where the run last began at the beginning), `restart`, `attempt`, `checkpoint`, `input`, `cancel`,
-    `pause`, `resume`, `answered:<request_id>`,
-    `closed:<request_id>`, and `output`, the last named output that was set.
+    `pause`, `resume`, `settled:<slot>` of the last questions that were answered or closed, and `output`, the last
+    named output that was set.
+    `holder_seq` is the last event that a holder of the run wrote.
     `output_ms` is when the present attempt first said something, 0 when it did not.
     `hooked` are the patterns of events that its webhooks want, joined by commas; empty without any.
     `model` is the one that the last `usage.recorded` names.
@@ -173,6 +193,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     first_seq: int
     updated_ms: int
     beat_ms: int = 0
+    holder_seq: int = 0
     output_ms: int = 0
     log_expired: bool = False
     hooked: str = ""

@@ -22,9 +22,12 @@ class Bell:
     def __init__(self) -> None:
         self._ropes: list[_Rope] = []
         self._rung = asyncio.Event()
+        self._woken_before: frozenset[Bell] | None = None
 
-    def ring(self) -> None:
-        """Wake the claim."""
+    def ring(self, woken_before: frozenset[Bell] = frozenset()) -> None:
+        """Wake the claim; `woken_before` are those that the same news woke."""
+        known = self._woken_before
+        self._woken_before = woken_before if known is None else woken_before & known
         self._rung.set()
 
     def line_up(self, rope: _Rope) -> None:
@@ -44,8 +47,17 @@ class Bell:
 
     def pass_on(self) -> None:
         """Wake the next claim: this one took all it could, and there may be more."""
+        self._pass_on(frozenset())
+
+    def pass_by(self) -> None:
+        """Wake the next claim in place of this one, if this one was woken: what is there is not for it."""
+        if self._woken_before is not None:
+            self._pass_on(self._woken_before)
+
+    def _pass_on(self, woken_before: frozenset[Bell]) -> None:
+        self._woken_before = None
         for rope in self._ropes:
-            rope.ring(but=self)
+            rope.ring(woken_before | {self})
 
 
 class _Rope:
@@ -53,6 +65,8 @@ class _Rope:
 
     def __init__(self) -> None:
         self._waiting: deque[Bell] = deque()
+        self.joining = asyncio.Lock()
+        self.is_followed = False
 
     @property
     def is_idle(self) -> bool:
@@ -65,13 +79,13 @@ class _Rope:
         if bell in self._waiting:
             self._waiting.remove(bell)
 
-    def ring(self, *, but: Bell | None = None) -> None:
+    def ring(self, woken_before: frozenset[Bell] = frozenset()) -> None:
         for bell in self._waiting:
-            if bell is not but:
+            if bell not in woken_before:
                 # It stands behind the others until it has looked.
                 self._waiting.remove(bell)
                 self._waiting.append(bell)
-                bell.ring()
+                bell.ring(woken_before)
                 return
 
     def ring_all(self) -> None:
@@ -102,15 +116,15 @@ class Bells:
                 self._leave(channel, bell)
 
     async def _join(self, channel: str, bell: Bell) -> None:
-        rope = self._ropes.get(channel)
-        if rope is not None:
-            bell.line_up(rope)
-            return
-        rope = self._ropes[channel] = _Rope()
+        rope = self._ropes.setdefault(channel, _Rope())
         bell.line_up(rope)
-        # Where the store is away the claim itself will say so; the channel stays wanted.
-        with suppress(StoreUnavailable):
-            await self._tail.follow(channel, lambda _payload: rope.ring())
+        async with rope.joining:
+            # Whoever comes second waits, too: before the confirmation no news is heard.
+            if not rope.is_followed:
+                # Where the store is away the claim itself will say so; the channel stays wanted.
+                with suppress(StoreUnavailable):
+                    await self._tail.follow(channel, lambda _payload: rope.ring())
+                rope.is_followed = True
 
     def _leave(self, channel: str, bell: Bell) -> None:
         rope = self._ropes.get(channel)

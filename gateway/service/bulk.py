@@ -14,6 +14,7 @@ from gateway.errors import GatewayError, StoreUnavailable
 from gateway.service.actors import Caller, parse_run_id
 from gateway.service.control import Control
 from gateway.service.listing import Filters, Listing
+from gateway.service.once import Once
 from gateway.service.runs import Runs
 from gateway.store.indexes import Position
 
@@ -45,7 +46,8 @@ Act = Callable[[Caller, str], Awaitable[Run]]
 class Bulk:
     """Actions on many runs; each is changed as by a request of its own, under a key derived from the caller's."""
 
-    def __init__(self, control: Control, runs: Runs, listing: Listing) -> None:
+    def __init__(self, control: Control, runs: Runs, listing: Listing, once: Once) -> None:
+        self._once = once
         self._control = control
         self._runs = runs
         self._listing = listing
@@ -53,15 +55,26 @@ class Bulk:
     async def cancel(
         self, caller: Caller, run_ids: Sequence[str], *, reason: str | None, force: bool = False
     ) -> list[BulkResult]:
-        """Cancel each of these runs."""
+        """Cancel each of these runs.
+
+        Raises:
+            IdempotencyMismatch: the caller's key was used before for something else, as everywhere here.
+        """
+        await self._recognise(caller, "bulk-cancel", {"run_ids": run_ids, "reason": reason, "force": force})
         return await self._each(caller, run_ids, self._canceller(reason, force))
 
     async def replay(self, caller: Caller, run_ids: Sequence[str]) -> list[BulkResult]:
         """Make a new run of each of these; the same ones again under the same idempotency key."""
+        await self._recognise(caller, "bulk-replay", {"run_ids": run_ids})
         return await self._each(caller, run_ids, lambda c, run_id: self._runs.copy(c, run_id, Action.REPLAY))
 
-    async def dlq_replay(self, caller: Caller, run_ids: Sequence[str]) -> list[BulkResult]:
-        """Queue each of these dead-lettered runs again, as its first attempt."""
+    async def dlq_replay(self, caller: Caller, run_ids: Sequence[str], *, asked: object = None) -> list[BulkResult]:
+        """Queue each of these dead-lettered runs again, as its first attempt.
+
+        Args:
+            asked: What a repeat is recognised by where the caller did not name the runs.
+        """
+        await self._recognise(caller, "bulk-dlq-replay", {"run_ids": run_ids} if asked is None else asked)
         return await self._each(caller, run_ids, self._replay_dead)
 
     async def cancel_matching(
@@ -77,16 +90,20 @@ class Bulk:
 
         Runs that are created meanwhile are not among them; done again, it takes what is left.
         """
+        await self._recognise(caller, "bulk-cancel", {"matching": filters, "reason": reason, "force": force})
         statuses = filters.statuses & LIVE if filters.statuses else LIVE
-        async for page in self._pages(caller, filters, statuses, before, self._canceller(reason, force)):
-            yield page
+        return self._pages(caller, filters, statuses, before, self._canceller(reason, force))
 
     async def dlq_replay_matching(
         self, caller: Caller, filters: Filters, *, before: Position | None = None
     ) -> AsyncGenerator[BulkPage, None]:
         """Queue every dead-lettered run again that matches, newest first, a page at a time."""
-        async for page in self._pages(caller, filters, {Status.DEAD_LETTER}, before, self._replay_dead):
-            yield page
+        await self._recognise(caller, "bulk-dlq-replay", {"matching": filters})
+        return self._pages(caller, filters, {Status.DEAD_LETTER}, before, self._replay_dead)
+
+    async def _recognise(self, caller: Caller, action: str, body: object) -> None:
+        """Refuse a key that stands for something else; where a page went on from is no difference."""
+        await self._once.settle(caller, action, body, "")
 
     def _canceller(self, reason: str | None, force: bool) -> Act:
         async def cancel(caller: Caller, run_id: str) -> Run:

@@ -10,10 +10,10 @@ import msgspec
 from gateway.domain import decisions, questions
 from gateway.domain.agents import check_preset
 from gateway.domain.draft import Draft
-from gateway.domain.events import peek_type
+from gateway.domain.events import decode, peek_type
 from gateway.domain.lifecycle import Action
 from gateway.domain.run import Run
-from gateway.errors import InvalidBody, NotFound, TooLarge
+from gateway.errors import InvalidBody, LogExpired, NotFound, TooLarge
 from gateway.service.actors import Caller, require_run
 from gateway.service.agents import Agents
 from gateway.service.journal import Journal, Outcome
@@ -133,8 +133,8 @@ class Control:
         return await self._act(caller, run_id, str(action), body, decide)
 
     async def _require_checkpoint(self, run_id: str, seq: int) -> None:
-        _head, entries = await self._logs.read(LogName.of_run(run_id), seq, entries=1, payload_bytes=1)
-        if not entries or entries[0].seq != seq or peek_type(entries[0].line) != "checkpoint.created":
+        line = await self._logs.read_event(LogName.of_run(run_id), seq)
+        if line is None or peek_type(line) != "checkpoint.created":
             raise InvalidBody(f"from_checkpoint: event {seq} is no checkpoint of this run.", path="$.from_checkpoint")
 
     async def set_debug_mode(self, caller: Caller, run_id: str, enabled: bool) -> Run:
@@ -216,8 +216,19 @@ class Control:
 
         body = {"request_id": request_id, "content": content}
         outcome = await self._change(caller, run_id, "input", body, decide)
-        seq = outcome.appended.last_seq if outcome.appended else 0
-        return Answered(_answered_id(outcome, request_id, seq), seq)
+        assert outcome.appended is not None, "an answer is an event, or a repeat of one"
+        seq = outcome.appended.first_seq
+        if isinstance(outcome.result, str) and not outcome.appended.duplicate:
+            return Answered(outcome.result, seq)
+        return Answered(request_id or await self._answered_id(run_id, seq), seq)
+
+    async def _answered_id(self, run_id: str, seq: int) -> str:
+        """Return the id of the question that event `seq` answered: a repeat does not decide it anew."""
+        event = await self._logs.read_event(LogName.of_run(run_id), seq)
+        if event is None:
+            raise LogExpired("The run's log has been removed.", run_id=run_id)
+        request_id: str = decode(event).data["request_id"]
+        return request_id
 
     async def _act(
         self, caller: Caller, run_id: str, action: str, body: object, decide: Callable[[Run, Draft], None]
@@ -233,12 +244,3 @@ class Control:
             require_run(caller.grant, run)
 
         return await self._journal.change(run_id, caller.tenant, decide, admit=admit, dedupe=dedupe)
-
-
-def _answered_id(outcome: Outcome[Any], request_id: str | None, seq: int) -> str:
-    """Return the id of the question that event `seq` answered; a repeat did not decide it anew."""
-    repeated = outcome.appended is not None and outcome.appended.duplicate
-    if isinstance(outcome.result, str) and not repeated:
-        return outcome.result
-    known = (mark for mark, at in outcome.run.marks.items() if at == seq and mark.startswith("answered:"))
-    return request_id or next(known, "").removeprefix("answered:")

@@ -90,9 +90,14 @@ class Journal:
         self._bell = HookBell(timers, clock)
         self.clock = clock
 
-    def next_look_ms(self, run: Run) -> int | None:
+    def next_look_ms(self, run: Run, *, listening_since_ms: int = 0) -> int | None:
         """Return when time next asks something of the run."""
-        return next_look_ms(run, log_retention_ms=self._retention.log_ms, record_retention_ms=self._retention.record_ms)
+        return next_look_ms(
+            run,
+            log_retention_ms=self._retention.log_ms,
+            record_retention_ms=self._retention.record_ms,
+            listening_since_ms=listening_since_ms,
+        )
 
     async def create(self, spec: RunSpec, draft: Draft, change_id: str, hooks: Sequence[FixedHook] = ()) -> Run:
         """Write a reserved run's first events; whoever repeats it gets the run that is there.

@@ -53,6 +53,11 @@ class Once:
             return None
         return _agree(msgspec.json.decode(known, type=_Kept), fingerprint_of(action, body))
 
+    async def forget(self, caller: Caller, action: str) -> None:
+        """Let the key be used anew: what was decided under it was undone."""
+        if caller.idempotency_key is not None:
+            await self._indexes.unsettle(caller.tenant, digest(action, caller.idempotency_key))
+
 
 def _agree(kept: _Kept, fingerprint: str) -> str:
     if kept.fingerprint != fingerprint:

@@ -13,7 +13,7 @@ from ulid import ULID
 from gateway.domain import access, decisions
 from gateway.domain.access import Grant
 from gateway.domain.agents import Agent, Overrides, apply_policy, check_preset
-from gateway.domain.due import Verdict, judge
+from gateway.domain.due import Verdict, judge_need
 from gateway.domain.hooks import FixedHook
 from gateway.domain.lifecycle import MODES, Action, Status, require
 from gateway.domain.run import Dependency, Run, RunSpec
@@ -21,6 +21,7 @@ from gateway.errors import LogExpired, NotFound, UnsupportedMode
 from gateway.hub.hub import Hub
 from gateway.service.actors import Caller, require_run
 from gateway.service.agents import Agents
+from gateway.service.dependents import tell_dependents
 from gateway.service.hooks import Hooks, make_own
 from gateway.service.journal import Journal
 from gateway.service.narrowing import Permitted, narrow
@@ -262,14 +263,15 @@ class Runs:
 
     async def dependencies(self, run: Run) -> list[NeedStatus]:
         """Return how far the runs are that this one was created to wait for."""
+        needed = await self.needed(run)
         needs = run.spec.depends_on
-        found = await self._runs.load_many([need.run_id for need in needs])
-        return [
-            NeedStatus(need, None, Verdict.UNSATISFIABLE)
-            if needed is None
-            else NeedStatus(need, needed.status, judge(need, needed.status))
-            for need, needed in zip(needs, found, strict=True)
-        ]
+        return [NeedStatus(need, needed[need.run_id], judge_need(run, need, needed)) for need in needs]
+
+    async def needed(self, run: Run) -> dict[str, Status | None]:
+        """Return where the runs stand that this one depends on; None for those that are gone."""
+        run_ids = list(dict.fromkeys(need.run_id for need in run.spec.depends_on))
+        found = await self._runs.load_many(run_ids)
+        return {run_id: None if run is None else run.status for run_id, run in zip(run_ids, found, strict=True)}
 
     async def wait(self, grant: Grant, run_id: str, *, timeout_s: float, waiting_counts: bool) -> Run:
         """Return the run once it has ended (or waits for input, where that counts), or when the time is up."""
@@ -326,6 +328,7 @@ class Runs:
         """
         now_ms = self._journal.clock.now_ms()
         tenant = run.spec.tenant
+        await tell_dependents(run, self._journal, self._runs, self._indexes)
         change_id = await self._indexes.begin_change(tenant, run.id, now_ms)
         await self._indexes.bury(tenant, run.id, mark, self._limits.idempotency_ms)
         await self._runs.remove(run)

@@ -12,7 +12,7 @@ from ulid import ULID
 from gateway import telemetry
 from gateway.domain import due
 from gateway.domain.draft import Draft
-from gateway.domain.due import Verdict
+from gateway.domain.due import Statuses
 from gateway.domain.run import Run
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.service.journal import Journal
@@ -127,17 +127,14 @@ class Timers:
         except Exception:
             logger.exception("timer %s", member)
 
-    def _fall_due(self, run: Run, draft: Draft, dependencies: Verdict) -> None:
-        since_ms = draft.at_ms if self._listening_since_ms is None else self._listening_since_ms
-        due.fall_due(run, draft, listening_since_ms=since_ms, dependencies=dependencies)
+    def _fall_due(self, run: Run, draft: Draft, needed: Statuses) -> None:
+        due.fall_due(run, draft, listening_since_ms=self._heard_since_ms(), needed=needed)
 
-    async def _judge(self, run: Run) -> Verdict:
-        """Return what the runs that this one waits for say; one that is gone cannot satisfy it any more."""
-        if not due.waits_for_others(run):
-            return Verdict.MET
-        needed = await self._store.load_many([need.run_id for need in run.spec.depends_on])
-        pairs = zip(run.spec.depends_on, needed, strict=True)
-        return due.judge_all(Verdict.UNSATISFIABLE if n is None else due.judge(need, n.status) for need, n in pairs)
+    def _heard_since_ms(self) -> int:
+        return self._journal.clock.now_ms() if self._listening_since_ms is None else self._listening_since_ms
+
+    def _next_look_ms(self, run: Run) -> int | None:
+        return self._journal.next_look_ms(run, listening_since_ms=self._heard_since_ms())
 
     async def _look(self, taken: Taken, run_id: str) -> None:
         try:
@@ -159,7 +156,7 @@ class Timers:
     async def _catch_change(self, run_id: str, settled_ms: int | None) -> None:
         """Arm what a change meanwhile needs: while a timer is hidden, later times do not enter it."""
         run = await self._store.load_any(run_id)
-        due_ms = None if run is None else self._journal.next_look_ms(run)
+        due_ms = None if run is None else self._next_look_ms(run)
         if due_ms is not None and (settled_ms is None or due_ms < settled_ms):
             await self._timers.arm(run_id, due_ms)
 
@@ -167,17 +164,17 @@ class Timers:
         """Do what is due and return when to look again."""
         run_id = run.id
         now_ms = self._journal.clock.now_ms()
-        due_ms = self._journal.next_look_ms(run)
+        due_ms = self._next_look_ms(run)
         if not due.waits_for_others(run) and (due_ms is None or due_ms > now_ms):
             return due_ms
         telemetry.TIMERS_FIRED.labels(str(run.status)).inc()
         if not run.state.terminal:
-            dependencies = await self._judge(run)
+            needed = await self._runs.needed(run) if due.waits_for_others(run) else due.NOT_LOOKED
             outcome = await self._journal.change(
-                run_id, run.spec.tenant, lambda run, draft: self._fall_due(run, draft, dependencies)
+                run_id, run.spec.tenant, lambda run, draft: self._fall_due(run, draft, needed)
             )
-            due_ms = self._journal.next_look_ms(outcome.run)
-            # Due, and yet nothing done: its writer may have been silent because nobody could hear it.
+            due_ms = self._next_look_ms(outcome.run)
+            # Due, and yet nothing done: somebody changed it meanwhile.
             return due_ms if outcome.appended or due_ms is None else max(due_ms, now_ms + LOOK_AGAIN_MS)
         if run.log_expired:
             await self._runs.remove(run)

@@ -7,20 +7,21 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from gateway import telemetry
-from gateway.domain import access, attempts
+from gateway.domain import access, attempts, questions
 from gateway.domain.access import Grant
 from gateway.domain.draft import Draft
-from gateway.domain.due import heard_ms
-from gateway.domain.events import Event, decode
+from gateway.domain.due import silent_ms, start_by_ms
+from gateway.domain.events import Event, decode, peek_type
 from gateway.domain.lifecycle import Status
 from gateway.domain.placement import Standing, standing
 from gateway.domain.run import Run
-from gateway.errors import GatewayError, StoreUnavailable
+from gateway.errors import Fenced, GatewayError, IllegalTransition, NotFound, StoreUnavailable
 from gateway.service.actors import Caller, require_run
 from gateway.service.agents import Agents
 from gateway.service.bells import Bells
@@ -34,6 +35,8 @@ from gateway.store.runs import Dedupe, Guard, RunStore
 logger = logging.getLogger(__name__)
 
 TOKEN_BYTES = 24
+SEARCH_ENTRIES = 1_000
+SEARCH_BYTES = 1024 * 1024
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -115,13 +118,42 @@ class Work:
                 if len(claimed) == most:
                     # There may be more for whoever waits beside this one.
                     bell.pass_on()
+                elif caller.grant.agents is not None:
+                    bell.pass_by()
                 if claimed or self._bells.closed or gone.is_set() or loop.time() >= deadline_s:
                     break
                 await bell.wait(deadline_s - loop.time(), gone)
         told = msgspec.json.encode([[c.run.id, c.token] for c in claimed]).decode()
-        if claimed:
-            await self._once.settle(caller, "claim", asked, told)
-        return claimed
+        if not claimed:
+            # Perhaps the same claim came twice at once, and the other has what there was.
+            known = await self._once.settled(caller, "claim", asked)
+            return [] if known is None else await self._claimed_before(caller.grant, known)
+        first = await self._once.settle(caller, "claim", asked, told)
+        if first == told:
+            return claimed
+        # The same claim came twice at once, and the other was first: both are answered with its runs.
+        await self._release_all(caller, claimed, "it was claimed twice under one key")
+        return await self._claimed_before(caller.grant, first)
+
+    async def give_back(self, caller: Caller, claimed: Sequence[Claimed], reason: str) -> None:
+        """Undo a claim of whose answer nobody will hear: its runs keep their places, and its key can claim anew."""
+        await self._once.forget(caller, "claim")
+        await self._release_all(caller, claimed, reason)
+
+    async def _release_all(self, caller: Caller, claimed: Sequence[Claimed], reason: str) -> None:
+        async def release(taken: Claimed) -> None:
+            # Whoever cancelled or purged it meanwhile has taken it back already.
+            with suppress(Fenced, IllegalTransition, NotFound):
+                await self.release(
+                    msgspec.structs.replace(caller, idempotency_key=None),
+                    taken.run.id,
+                    lease=taken.token,
+                    attempt=None,
+                    reason=reason,
+                    keeps_place=True,
+                )
+
+        await asyncio.gather(*map(release, claimed))
 
     async def _claim_now(self, grant: Grant, queues: Sequence[str], most: int, worker: str | None) -> list[Claimed]:
         claimed: list[Claimed] = []
@@ -175,8 +207,9 @@ class Work:
         return found
 
     async def _equip(self, run: Run, token: str) -> Claimed:
-        seqs = [seq for mark, seq in run.marks.items() if mark.startswith("answered:")]
-        recent = sorted(seq for seq in seqs if seq > run.marks.get("attempt", 0)) if run.state.continues else []
+        recent = questions.find_answers(run) if run.state.continues else []
+        if recent is None:
+            recent = await self._search_answers(run)
         checkpoint_seq = run.checkpoint_seq
         preset, checkpoint, *answers = await asyncio.gather(
             self._agents.preset(run),
@@ -185,12 +218,22 @@ class Work:
         )
         return Claimed(run, token, checkpoint, [answer for answer in answers if answer is not None], preset)
 
+    async def _search_answers(self, run: Run) -> list[int]:
+        """Return the seqs of the answers that the present attempt was given, from the log."""
+        name, seq, found = LogName.of_run(run.id), run.marks.get("attempt", 1), list[int]()
+        while True:
+            head, entries = await self._logs.read(name, seq, entries=SEARCH_ENTRIES, payload_bytes=SEARCH_BYTES)
+            found += [entry.seq for entry in entries if peek_type(entry.line) == "run.input_received"]
+            if not entries or entries[-1].seq >= head.seq:
+                return found
+            seq = entries[-1].seq + 1
+
     async def _event(self, run_id: str, seq: int, kind: str) -> Event | None:
         """Return an event of the run's log; None when the log has been trimmed beyond it, or seq is 0."""
         if not seq:
             return None
-        _head, entries = await self._logs.read(LogName.of_run(run_id), seq, entries=1, payload_bytes=1)
-        event = decode(entries[0].line) if entries and entries[0].seq == seq else None
+        line = await self._logs.read_event(LogName.of_run(run_id), seq)
+        event = None if line is None else decode(line)
         return event if event is not None and event.type == kind else None
 
     async def heartbeat(
@@ -211,6 +254,9 @@ class Work:
             await self._journal.change(run_id, caller.tenant, _start, guard=guard, by_holder=True)
         appended = await self._journal.beat(run_id, guard, Dedupe())
         expires_ms = self._journal.clock.now_ms() + run.spec.lease_ms
+        if appended.status is Status.DEQUEUED:
+            # It can be kept up so long, and no longer, without being begun.
+            expires_ms = min(expires_ms, start_by_ms(run))
         return Beat(str(appended.status), appended.attempt, expires_ms, pending_of(appended))
 
     async def release(
@@ -222,11 +268,13 @@ class Work:
         attempt: int | None,
         reason: str | None,
         expected_seq: int | None = None,
+        keeps_place: bool = False,
     ) -> Run:
         """Give a run back; whoever claims it next goes on at its question, or does the attempt again.
 
         Args:
             expected_seq: Where the log's head must still be: an answer that came meanwhile is then not given away.
+            keeps_place: Whoever claimed it never came to know: it stands in its queue as before.
 
         Raises:
             Fenced: the lease is over.
@@ -238,7 +286,7 @@ class Work:
         guard = Guard(tenant=caller.tenant, attempt=attempt, lease=lease, expected_seq=expected_seq)
 
         def decide(run: Run, draft: Draft) -> None:
-            attempts.release(run, draft, caller.actor, reason)
+            attempts.release(run, draft, caller.actor, reason, keeps_place=keeps_place)
 
         def admit(run: Run) -> None:
             require_run(caller.grant, run)
@@ -262,4 +310,4 @@ def _start(run: Run, draft: Draft) -> None:
 
 def lease_ends_ms(run: Run) -> int | None:
     """Return when the run's lease ends unless its holder is heard, in Unix ms; None when nobody holds one."""
-    return heard_ms(run) + run.spec.lease_ms if standing(run) is Standing.HOLD else None
+    return silent_ms(run) if standing(run) is Standing.HOLD else None

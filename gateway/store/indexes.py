@@ -199,6 +199,10 @@ class IndexStore:
         known: bytes | None = await self._reads.call("GET", keys.tenant_idempotency(tenant, digest))
         return known
 
+    async def unsettle(self, tenant: str, digest: str) -> None:
+        """Forget what is kept under an idempotency digest."""
+        await self._writes.call("DEL", keys.tenant_idempotency(tenant, digest))
+
     async def ensure_feed(self, tenant: str) -> None:
         """Have a feed to follow, even before the tenant's first run."""
         fields: dict[str, Argument] = {"head_seq": 0, "head_tag": 0, "first_seq": 1, "status": "open"}

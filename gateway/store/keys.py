@@ -179,7 +179,19 @@ def hook_secrets(tenant: str) -> str:
     return _tenant(tenant, "hooksecrets")
 
 
-QUEUE_PARTS = ("entries", "lanes", "places", "ready", "parked", "hidden", "permits", "holders", "used", "limits")
+QUEUE_PARTS = (
+    "entries",
+    "lanes",
+    "places",
+    "ready",
+    "parked",
+    "hidden",
+    "permits",
+    "holders",
+    "used",
+    "limits",
+    "offers",
+)
 """The keys of a queue, as `lua/lanes.lua` takes them and says what each holds."""
 
 

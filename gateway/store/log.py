@@ -89,6 +89,14 @@ class LogReader:
             raise NotFound("There is no such run.")
         return _head(reply), _entries(reply)
 
+    async def read_event(self, name: LogName, seq: int) -> bytes | None:
+        """Read one event; None where the log does not have it, or not any more.
+
+        Raises: as `read`.
+        """
+        _head, entries = await self.read(name, seq, entries=1, payload_bytes=1)
+        return entries[0].line if entries and entries[0].seq == seq else None
+
     async def read_newest(self, name: LogName, *, entries: int, payload_bytes: int) -> tuple[LogHead, list[Entry]]:
         """Read the newest entries in the order of the log, the newest of all whatever its size, and the head.
 

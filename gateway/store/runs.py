@@ -293,6 +293,7 @@ def _parse(reply: list[bytes]) -> Run:
         first_seq=int(fields[b"first_seq"]),
         updated_ms=int(fields[b"updated_ms"]),
         beat_ms=int(fields.get(b"beat_ms", 0)),
+        holder_seq=int(fields.get(b"holder_seq", 0)),
         output_ms=int(fields.get(b"output_ms", 0)),
         log_expired=fields.get(b"log_expired") == b"1",
         marks={k[2:].decode(): int(v) for k, v in fields.items() if k.startswith(b"m:")},
@@ -331,7 +332,9 @@ def _refusal(word: Word, reply: list[Any], run_id: str) -> GatewayError:
         case Word.FENCED:
             if reply[1].decode() in TERMINAL:
                 return illegal(LifecycleAction.APPEND, reply[1].decode())
-            return Fenced(f"This lease or attempt is over; the run is at attempt {reply[0]}.", attempt=reply[0])
+            return Fenced(
+                f"This lease or attempt is over, or none was named; the run is at attempt {reply[0]}.", attempt=reply[0]
+            )
         case Word.GAP:
             return WriterGap(f"A number was skipped; the next one is {reply[0]}.", expected=reply[0])
         case Word.STALE:

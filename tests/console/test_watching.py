@@ -134,7 +134,7 @@ async def test_a_restarted_run_goes_on_where_it_is_watched(page: Page, gateway: 
     await gateway.append(run["id"], ("message.delta", {"content": "first words"}), FAIL)
     await watch(page, gateway, run, link="ended")
     await gateway.client.post(f"/v1/runs/{run['id']}/restart")
-    answer = await gateway.append(run["id"], ("message.delta", {"content": "once more"}))
+    answer = await gateway.append(run["id"], ("message.delta", {"content": "once more"}), attempt=2)
     await page.wait_text("once more", within=".text")
     await page.wait_text("attempt 2", within="[data-part=attempt]")
     await page.wait("document.querySelector('del.message').textContent.includes('first words')")

@@ -199,8 +199,23 @@ def test_nobody_is_silent_while_nobody_listens() -> None:
     draft = Draft.of(run, BEGIN_MS + 10**6)
     fall_due(run, draft, listening_since_ms=BEGIN_MS + 10**6 - 29_999)
     assert draft.events == []
+    assert next_look_ms(run, **RETENTION, listening_since_ms=BEGIN_MS + 10**6) == BEGIN_MS + 10**6 + 30_000
+    assert next_look_ms(run, **RETENTION, listening_since_ms=BEGIN_MS - 10**6) == BEGIN_MS + 30_000
     fall_due(run, draft, listening_since_ms=BEGIN_MS + 10**6 - 30_000)
     assert [event.type for event in draft.events] == ["run.crashed"]
+
+
+@pytest.mark.parametrize(("started", "left"), [(False, "run.attempt_failed"), (True, None)])
+def test_a_claimed_run_that_is_only_kept_up_is_lost(started: bool, left: str | None) -> None:
+    """Ten leases after its claim, without an attempt being counted; one that was begun is kept as long as it beats."""
+    run = run_after("claim", *(["log"] if started else []), mode="queued", lease_ms=30_000)
+    kept_ms = BEGIN_MS + 295_000
+    run = msgspec.structs.replace(run, beat_ms=kept_ms)
+    assert next_look_ms(run, **RETENTION) == (kept_ms + 30_000 if started else BEGIN_MS + 300_000)
+    assert types(run, "time", BEGIN_MS + 299_999) == []
+    events = done(run, "time", BEGIN_MS + 300_000)
+    assert [kind for kind, _ in events] == ([left] if left else [])
+    assert all(data["next_attempt"] == 1 for _, data in events)
 
 
 def test_an_ended_run_is_looked_at_when_its_log_and_its_record_expire() -> None:

@@ -142,7 +142,7 @@ async def test_what_two_restarts_leave_behind_is_superseded(gateway: RunningGate
         await gateway.client.post(f"/v1/runs/{run['id']}/restart")
         await gateway.client.post(f"/v1/runs/{run['id']}/cancel")
     await gateway.client.post(f"/v1/runs/{run['id']}/restart")
-    await gateway.append(run["id"], ("message.delta", {"content": "new"}))
+    await gateway.append(run["id"], ("message.delta", {"content": "new"}), attempt=4)
     page: dict[str, Any] = (await gateway.client.get(f"/v1/runs/{run['id']}/events")).json()
     started = next(event for event in page["data"] if event["type"] == "run.attempt_started")
     first, last = started["data"]["supersedes"]

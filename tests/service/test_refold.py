@@ -17,7 +17,7 @@ from gateway.domain.evolve import evolve
 from gateway.domain.fold import measure_usage
 from gateway.domain.run import RunState, Totals
 from gateway.domain.times import parse_time
-from tests.support.native import accepted, act, get_log
+from tests.support.native import accepted, act, get_log, get_run
 from tests.support.running import COMPLETE, FAIL, LOG, RunningGateway, RunningStore, run_gateway
 from tests.support.work import act_as_holder, claim_one, queue_run, write
 
@@ -29,8 +29,12 @@ USED = {"provider": "p", "model": "m", "prompt_tokens": 3, "completion_tokens": 
 
 
 def appending(*events: tuple[str, Any]) -> Deed:
-    """Return what a writer does."""
-    return lambda api, run_id: api.append(run_id, *events)
+    """Return what a writer of the present attempt does."""
+
+    async def append(api: RunningGateway, run_id: str) -> httpx.Response:
+        return await api.append(run_id, *events, attempt=(await get_run(api, run_id))["attempt"])
+
+    return append
 
 
 def acting(action: str, **body: Any) -> Deed:

@@ -49,7 +49,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
     rf"{TENANT}:schedules": ("hash", "an entry a schedule"),
     rf"{TENANT}:scheduleids": ("zset", "an entry a schedule"),
     rf"{QUEUE}:(entries|places|holders)": ("hash", "an entry leaves with its run"),
-    rf"{QUEUE}:(lanes|ready|parked|hidden|permits)": ("zset", "an entry leaves with its run"),
+    rf"{QUEUE}:(lanes|ready|parked|hidden|permits|offers)": ("zset", "an entry leaves with its run"),
     rf"{QUEUE}:(used|limits)": ("hash", "an entry an agent"),
     r"gw:\{timers:\d\d\}": ("zset", "an entry leaves when nothing is due any more"),
     r"gw:\{access\}:keys": ("hash", "for ever"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,7 +17,7 @@ from gateway.domain.lifecycle import Status
 from gateway.domain.run import SYSTEM, Run, RunSpec, RunState
 from gateway.store import keys
 from gateway.store.link import Link
-from gateway.store.queue import QueueStore
+from gateway.store.queue import QueueStore, Reserved
 from tests.support.links import connect
 from tests.support.running import RunningStore
 
@@ -48,7 +49,7 @@ def make_run(queue: str, **about: Any) -> Run:
         queue=queue,
         **about,
     )
-    state = RunState(status=Status.QUEUED, queued_ms=created_us // 1000)
+    state = RunState(status=Status.QUEUED, queued_ms=created_us // 1000, place_ms=created_us // 1000)
     return Run(spec=spec, state=state, rev=1, head_seq=2, head_tag=1, first_seq=1, updated_ms=0)
 
 
@@ -100,6 +101,19 @@ async def test_a_permit_is_asked_after_when_it_has_not_been_heard_of(link: Link)
     assert (await queues.reserve(TENANT, queue, 1)).suspects == []
 
 
+async def test_a_claim_of_one_agent_finds_it_behind_any_number_of_others(link: Link) -> None:
+    """Each concurrency key is a lane of its own, and a thousand of them stand before."""
+    queues, queue = QueueStore(link), str(ULID())
+    others = [make_run(queue, concurrency_key=f"k{number}") for number in range(1_000)]
+    mine = [make_run(queue, agent_id="mine", concurrency_key=key) for key in ("x", "x", None)]
+    await asyncio.gather(*map(queues.sync, others))
+    for run in mine:
+        await queues.sync(run)
+    reserved = await queues.reserve(TENANT, queue, 5, frozenset({"mine", "absent"}))
+    assert reserved == Reserved([mine[0].id, mine[2].id], [])
+    assert await take(queues, queue, 1_000) == [run.id for run in others]
+
+
 def _part(queue: str, part: str) -> str:
     return dict(zip(keys.QUEUE_PARTS, keys.queue(TENANT, queue), strict=True))[part]
 
@@ -107,7 +121,8 @@ def _part(queue: str, part: str) -> str:
 DEEDS = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.sampled_from("ab"), st.sampled_from([None, "k", "l"]), st.sampled_from([0, 5])),
-        st.tuples(st.sampled_from(["reserve", "claim", "leave", "end", "requeue", "expire"]), st.integers(0, 9)),
+        st.tuples(st.sampled_from(["reserve", "reserve b", "claim"]), st.integers(0, 9)),
+        st.tuples(st.sampled_from(["leave", "end", "requeue", "expire"]), st.integers(0, 9)),
         st.tuples(st.just("limit"), st.sampled_from([None, 1, 2])),
     ),
     max_size=60,
@@ -140,6 +155,11 @@ async def test_no_run_is_lost_and_no_limit_broken(link: Link, deeds: list[Any]) 
             case ("reserve", _):
                 for run_id in await take(queues, queue, 2):
                     reserved[run_id] = waiting.pop(run_id)
+            case ("reserve b", _):
+                got = (await queues.reserve(TENANT, queue, 2, frozenset({"b", "c"}))).run_ids
+                assert all(waiting[run_id].spec.agent_id == "b" for run_id in got)
+                for run_id in got:
+                    reserved[run_id] = waiting.pop(run_id)
             case ("claim", number) if run := pick(reserved, number):
                 del reserved[run.id]
                 held[run.id] = moved(run, Status.DEQUEUED, leased=True)
@@ -170,5 +190,5 @@ async def test_no_run_is_lost_and_no_limit_broken(link: Link, deeds: list[Any]) 
         assert limit is None or len(mine) <= limit
         for run_id in got:
             await queues.sync(moved(waiting.pop(run_id), Status.COMPLETED, rev=5))
-    for part in ("entries", "lanes", "places", "ready", "parked", "hidden", "permits", "holders", "used"):
+    for part in ("entries", "lanes", "places", "ready", "parked", "hidden", "permits", "holders", "used", "offers"):
         assert await link.call("EXISTS", _part(queue, part)) == 0, part

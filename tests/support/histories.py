@@ -54,6 +54,7 @@ def commit(run: Run, draft: Draft, *, by_holder: bool = False) -> Run:
         head_seq=run.head_seq + len(draft.events),
         updated_ms=draft.at_ms,
         beat_ms=draft.at_ms if by_holder else run.beat_ms,
+        holder_seq=run.head_seq + len(draft.events) if by_holder and draft.events else run.holder_seq,
         marks={**run.marks, **{mark: first + index for mark, index in draft.marks}},
     )
 

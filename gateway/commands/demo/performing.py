@@ -46,7 +46,7 @@ async def perform(client: Client, run: Run, manner: Manner) -> Outcome | None:
     orders = Orders()
     status = "over"
     try:
-        async with client.runs.writer(run.id, heartbeat_s=BEAT_S) as writer:
+        async with client.runs.writer(run.id, heartbeat_s=BEAT_S, attempt=run.attempt) as writer:
             ending, data = await _see_through(client, run, writer, orders, begun, manner)
             await writer.append(ending, data)
             status = ending.removeprefix("run.")
@@ -60,7 +60,7 @@ async def _take_hold(client: Client, run: Run) -> Appended | None:
     """Start a run by its first append, which only one agent can make."""
     event = {"type": "log", "data": {"level": "info", "message": "The demo agent takes this run."}}
     try:
-        return await client.runs.append(run.id, [event], expected_seq=run.head_seq)
+        return await client.runs.append(run.id, [event], expected_seq=run.head_seq, attempt=run.attempt)
     except Conflict:
         return None
 
@@ -72,7 +72,7 @@ async def _see_through(
     recorder = Recorder(writer, orders, pace_s=manner.pace_s)
 
     async def ask(question: dict[str, Any]) -> dict[str, Any]:
-        return await _ask(client, run.id, recorder, orders, question)
+        return await _ask(client, run, recorder, orders, question)
 
     desk = Desk(run.id, recorder, ask, manner.reports, manner.approval_s)
     work = asyncio.create_task(research(desk, run.input))
@@ -115,7 +115,7 @@ async def _give_up(writer: Writer, work: asyncio.Task[Any]) -> None:
 
 
 async def _ask(
-    client: Client, run_id: str, recorder: Recorder, orders: Orders, question: dict[str, Any]
+    client: Client, run: Run, recorder: Recorder, orders: Orders, question: dict[str, Any]
 ) -> dict[str, Any]:
     # Not by way of the writer: a question is refused while the run is paused, and that is no end.
     event = {"type": "run.waiting_for_input", "data": question}
@@ -124,7 +124,7 @@ async def _ask(
         await recorder.wait_turn()
         await recorder.flush()
         try:
-            await client.runs.append(run_id, [event], idempotency_key=key)
+            await client.runs.append(run.id, [event], attempt=run.attempt, idempotency_key=key)
         except InvalidState as error:
             if error.facts.get("current_status") != "paused":
                 raise

@@ -75,7 +75,7 @@ class BulkRoutes:
         body = await self._services.json(request, wire.CancelAll)
         check_project(caller.grant, query.project_id, body.project_id)
         told, total, failed = list[BulkResult](), 0, 0
-        pages = self._services.bulk.cancel_matching(caller, filters_of_both(query, body), reason=None)
+        pages = await self._services.bulk.cancel_matching(caller, filters_of_both(query, body), reason=None)
         async for page in pages:
             told += page.results[: RESULTS_TOLD - len(told)]
             total += len(page.results)
@@ -101,7 +101,8 @@ class BulkRoutes:
             limit = body.limit or wire.RUNS_DEAD
             runs, _rest = await find_runs(self._services, caller.grant, dead, before=None, limit=limit)
             named = [run.id for run in runs]
-        results = await self._services.bulk.dlq_replay(caller, named)
+        asked = {"limit": body.limit} if body.run_ids is None else None
+        results = await self._services.bulk.dlq_replay(caller, named, asked=asked)
         # One that nobody named may have left the dead letters since they were listed.
         replayed = [r.run for r in results if r.run is not None] if body.run_ids is None else _done(results)
         return answer(wire.BulkReplayed(replayed=[project.run(run) for run in replayed], count=len(replayed)))

@@ -50,6 +50,7 @@ _SENTENCES: Final = {
     "run.attempt_failed": "Attempt {attempt} failed.",
     "run.attempt_started": "Attempt {attempt} begins again.",
     "run.released": "Run given back.",
+    "run.dependency_met": "A dependency is satisfied.",
     "run.dependencies_met": "Dependencies satisfied.",
     "run.debug_mode_set": "Debug mode set.",
     "run.idempotency_key_reset": "Idempotency key reset.",

@@ -76,7 +76,7 @@ class BulkRoutes:
         caller = await self._native.callers.authenticate(request, access.RUNS_WRITE)
         query = self._query(request)
         body = await read_json(request, BulkCancelAll, limit_bytes=self._native.bounds.body_bytes)
-        pages = self._native.bulk.cancel_matching(
+        pages = await self._native.bulk.cancel_matching(
             acting(caller, body.triggered_by),
             _filters(query),
             reason=body.reason,
@@ -94,7 +94,7 @@ class BulkRoutes:
         if body.run_ids is not None:
             q.refuse_unknown(query, ())
             return answer(_told(request, await self._native.bulk.dlq_replay(caller, body.run_ids)))
-        pages = self._native.bulk.dlq_replay_matching(caller, _filters(query), before=read_position(query))
+        pages = await self._native.bulk.dlq_replay_matching(caller, _filters(query), before=read_position(query))
         return await _answer_pages(request, pages)
 
     def _query(self, request: Request) -> q.Query:

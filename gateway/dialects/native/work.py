@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -15,8 +13,6 @@ from gateway.domain import access
 from gateway.edge import query as q
 from gateway.edge.presence import watch_client
 from gateway.errors import InvalidBody
-from gateway.service.actors import Caller
-from gateway.service.work import Claimed
 
 
 class WorkRoutes:
@@ -43,18 +39,8 @@ class WorkRoutes:
                 caller, body.queues, most=body.max, wait_s=body.wait_s, worker=body.worker, gone=gone
             )
             if gone.is_set():
-                await self._give_back(caller, claimed)
+                await self._native.work.give_back(caller, claimed, "the claimer is gone")
         return answer({"data": [claim_body(taken) for taken in claimed]})
-
-    async def _give_back(self, caller: Caller, claimed: list[Claimed]) -> None:
-        """Release what a client claimed that is not there any more to hear of it."""
-        work = self._native.work
-        await asyncio.gather(
-            *(
-                work.release(caller, taken.run.id, lease=taken.token, attempt=None, reason="the claimer is gone")
-                for taken in claimed
-            )
-        )
 
     async def queues(self, request: Request) -> Response:
         """`GET /v1/queues`: every queue that ever had a run, and how much it holds."""

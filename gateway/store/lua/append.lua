@@ -80,6 +80,10 @@ if permitted ~= 'absent' then
   if ARGV[7] ~= '' and tonumber(ARGV[7]) ~= attempt then return {'FENCED', attempt, status} end
   -- A run that is never leased has no such field, one that is not leased now an empty one: both take no lease.
   if ARGV[14] == '1' and (lease or '') ~= ARGV[8] then return {'FENCED', attempt, status} end
+  -- In a direct run that was restarted, neither lease nor position tells the old writer from the new one.
+  if ARGV[14] == '1' and not lease and attempt > 1 and ARGV[7] == '' and writer == '' then
+    return {'FENCED', attempt, status}
+  end
   -- Before the status: whoever decided on an older record has to decide anew, not to be refused.
   if ARGV[5] ~= '' and tonumber(ARGV[5]) ~= rev then return {'REVISION', rev} end
   if not string.find(permitted, ',' .. status .. ',', 1, true) then return {'STATUS', status} end

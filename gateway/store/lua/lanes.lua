@@ -4,10 +4,11 @@
 --       5 parked zset, by name: 'constraint|order lane'     6 hidden zset: reserved runs, by when they show again, and at 0 '!constraint' to offer room again
 --       7 permits zset: run id, by when to ask whether it still holds    8 holders hash: run id -> 'rev lane'
 --       9 used hash: constraint -> permits taken            10 limits hash: constraint -> most permits, '' for no limit
+--       11 offers zset, by name: 'agent constraint|order lane' of all that is ready, for claims of certain agents
 -- A lane is what runs share that are subject to the same limits: '<agent constraint> <key constraint or ->'.
 -- Only the first run of a lane is ready, and only where no limit of it is reached: a claim never walks a backlog.
 local ENTRIES, LANES, PLACES, READY, PARKED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local HIDDEN, PERMITS, HOLDERS, USED, LIMITS = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local HIDDEN, PERMITS, HOLDERS, USED, LIMITS, OFFERS = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local ORDER_CHARS, RUN_CHARS, WAKE_TRIES = 46, 26, 64
 
 local function now_ms()
@@ -33,11 +34,20 @@ local function first_with(zset, prefix)
   return redis.call('ZRANGE', zset, '[' .. prefix .. '|', '(' .. prefix .. '}', 'BYLEX', 'LIMIT', 0, 1)[1]
 end
 
+local function offer_of(lane, member)
+  return string.match(lane, '^%S+') .. '|' .. member
+end
+
 -- Put a lane where it belongs now; returns where it was and is: 'R', 'P' or nil.
 local function place(lane)
   local before = redis.call('HGET', PLACES, lane)
   if before then
-    redis.call('ZREM', string.sub(before, 1, 1) == 'R' and READY or PARKED, string.sub(before, 2))
+    if string.sub(before, 1, 1) == 'R' then
+      redis.call('ZREM', READY, string.sub(before, 2))
+      redis.call('ZREM', OFFERS, offer_of(lane, string.sub(before, 2)))
+    else
+      redis.call('ZREM', PARKED, string.sub(before, 2))
+    end
     redis.call('HDEL', PLACES, lane)
     before = string.sub(before, 1, 1)
   else
@@ -54,6 +64,7 @@ local function place(lane)
     end
   end
   redis.call('ZADD', READY, 0, member)
+  redis.call('ZADD', OFFERS, 0, offer_of(lane, member))
   redis.call('HSET', PLACES, lane, 'R' .. member)
   return before, 'R'
 end

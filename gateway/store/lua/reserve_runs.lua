@@ -23,18 +23,27 @@ for _, run_id in ipairs(redis.call('ZRANGE', PERMITS, '-inf', now, 'BYSCORE', 'L
   out[#out + 1] = run_id
 end
 out[3] = #out - 3
-local taken, passed_over = 0, 0
+-- The lane that is next of all, or of those of certain agents: each agent's own first is found at once.
+local function next_ready()
+  if ARGV[3] == '' then return redis.call('ZRANGE', READY, 0, 0)[1] end
+  local next
+  for agent in string.gmatch(ARGV[3], '[^,]+') do
+    local offer = first_with(OFFERS, 'a:' .. agent)
+    local member = offer and string.sub(offer, #agent + 4)
+    if member and (not next or member < next) then next = member end
+  end
+  return next
+end
+
+local taken = 0
 for look = 1, most + LOOKS do
   if taken >= most then break end
   if look == most + LOOKS then out[2] = '1' end
-  local first = redis.call('ZRANGE', READY, passed_over, passed_over)[1]
+  local first = next_ready()
   if not first then break end
   local order, lane = string.sub(first, 1, ORDER_CHARS), string.sub(first, ORDER_CHARS + 2)
-  local agent = string.match(lane, '^a:(%S+)')
   local _, placed = place(lane)
-  if placed == 'R' and ARGV[3] ~= '' and not string.find(ARGV[3], ',' .. agent .. ',', 1, true) then
-    passed_over = passed_over + 1
-  elseif placed == 'R' then
+  if placed == 'R' then
     local run_id = string.sub(order, -RUN_CHARS)
     redis.call('ZREM', LANES, lane .. '|' .. order)
     redis.call('ZADD', HIDDEN, hidden_until, run_id)

@@ -287,6 +287,22 @@ async def test_a_run_has_at_most_so_many_writers(api: RunningGateway) -> None:
     accepted(await api.append(run["id"], LOG))
 
 
+async def test_a_writer_without_a_name_must_name_the_attempt_of_a_restarted_run(api: RunningGateway) -> None:
+    """Else nothing tells the old one from the new: neither text nor a sign of life enters the new attempt unnoticed."""
+    run = await api.create_run()
+    accepted(await api.append(run["id"], note(1)))
+    accepted(await act(api, run["id"], "restart"))
+    before = await get_log(api, run["id"])
+    assert refused(await api.append(run["id"], note(2)), 409, "fenced")["attempt"] == 2
+    refused(await api.append(run["id"], ("run.completed", {"output": 1})), 409, "fenced")
+    refused(await api.append(run["id"]), 409, "fenced")
+    assert await get_log(api, run["id"]) == before
+    accepted(await api.append(run["id"], note(3), attempt=2))
+    refused(await api.append(run["id"], note(2)), 409, "fenced")
+    accepted(await api.append(run["id"], note(4), attempt=2, writer="new", writer_seq=1))
+    accepted(await api.append(run["id"], note(5), writer="new", writer_seq=2))
+
+
 async def test_a_restart_fences_the_writers_of_the_old_attempt(api: RunningGateway) -> None:
     """By their attempt, or by a number that goes on from it; a writer that begins anew is the new attempt's."""
     run = await api.create_run()

@@ -105,6 +105,28 @@ async def test_a_replay_of_many_makes_new_runs_once(api: RunningGateway) -> None
     assert first["results"][3]["error"]["code"] == "invalid_state"
 
 
+async def test_a_key_stands_for_one_bulk_request(api: RunningGateway) -> None:
+    """The same again is answered as before; another body, or other filters, under it is refused and does nothing."""
+    ended, queued = await api.run_in("completed"), await api.create_run()
+    headers = {"idempotency-key": "k"}
+
+    async def send(path: str, body: Any, status: int, **params: Any) -> None:
+        answer = await api.client.post(f"/v1/runs/{path}", json=body, params=params, headers=headers)
+        assert answer.status_code == status, answer.text
+        if status != 200:
+            refused(answer, 422, "idempotency_mismatch")
+
+    await send("bulk-replay", {"run_ids": [ended["id"]]}, 200)
+    await send("bulk-replay", {"run_ids": [ended["id"], queued["id"]]}, 422)
+    await send("bulk-cancel-all", {}, 200, tag="no:body")
+    await send("bulk-cancel-all", {}, 200, tag="no:body")
+    await send("bulk-cancel-all", {}, 422)
+    await send("bulk-cancel", {"run_ids": [queued["id"]]}, 422)
+    await send("bulk-dlq-replay", {"run_ids": [ended["id"]]}, 200)
+    await send("bulk-dlq-replay", {}, 422)
+    assert (await get_run(api, queued["id"]))["status"] == "queued"
+
+
 async def test_dead_letters_are_listed_and_come_back_as_their_first_attempt(api: RunningGateway) -> None:
     """The same run, queued again; it is no dead letter any more, and a second replay is refused."""
     dead = await make_dead(api)

@@ -244,7 +244,7 @@ async def test_an_output_of_an_attempt_that_is_over_is_refused(api: RunningGatew
     """The writer of an older attempt is fenced, and what it sent is not kept."""
     run = await api.run_in("running")
     accepted(await act(api, run["id"], "restart"))
-    accepted(await api.append(run["id"], LOG))
+    accepted(await api.append(run["id"], LOG, attempt=2))
     before = kept(api)
     answer = await api.client.post(f"/v1/runs/{run['id']}/files?name=x&attempt=1", content=b"x")
     refused(answer, 409, "fenced")

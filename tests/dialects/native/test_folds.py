@@ -107,7 +107,7 @@ async def test_a_restart_supersedes_what_was_folded_before(api: RunningGateway) 
     run = await api.create_run()
     accepted(await api.append(run["id"], *STORY, COMPLETE))
     accepted(await act(api, run["id"], "restart"))
-    accepted(await api.append(run["id"], *STORY))
+    accepted(await api.append(run["id"], *STORY, attempt=2))
     messages = (await fold(api, run["id"], "messages"))["data"]
     assert [message.get("superseded", False) for message in messages] == [True, False]
     assert (await fold(api, run["id"], "usage"))["totals"]["prompt_tokens"] == 6

@@ -188,7 +188,7 @@ async def test_a_repeated_purge_is_done_once(api: RunningGateway) -> None:
     refused(await act(api, kept["id"], "purge", "kept"), 422, "idempotency_mismatch")
     accepted(await act(api, kept["id"], "restart"))
     accepted(await act(api, kept["id"], "purge", "kept", keep_record=True))
-    accepted(await api.append(kept["id"], LOG, COMPLETE))
+    accepted(await api.append(kept["id"], LOG, COMPLETE, attempt=2))
     accepted(await act(api, kept["id"], "purge", "kept", keep_record=True))
     assert [event["type"] for event in await get_log(api, kept["id"])][-1] == "run.completed"
     assert (await get_run(api, kept["id"]))["log_expired"] is False

@@ -314,15 +314,15 @@ async def test_a_restart_is_the_next_attempt_in_the_same_log(api: RunningGateway
         None,
         None,
     )
-    accepted(await api.append(run["id"], LOG))
+    accepted(await api.append(run["id"], LOG, attempt=2))
     events = await get_log(api, run["id"], after_seq=run["head_seq"])
     assert [e["type"] for e in events] == ["run.restarted", "run.attempt_started", "run.started", "log"]
     assert [e["attempt"] for e in events] == [2, 2, 2, 2]
     assert events[0]["data"]["reason"] == "once more"
     assert events[1]["data"] == {"attempt": 2, "supersedes": [1, run["head_seq"]]}
-    accepted(await api.append(run["id"], COMPLETE))
+    accepted(await api.append(run["id"], COMPLETE, attempt=2))
     accepted(await act(api, run["id"], "restart"))
-    accepted(await api.append(run["id"], LOG))
+    accepted(await api.append(run["id"], LOG, attempt=3))
     (third,) = [e for e in await get_log(api, run["id"]) if e["type"] == "run.attempt_started" and e["attempt"] == 3]
     assert third["data"]["supersedes"] == [events[0]["seq"], events[-1]["seq"] + 1]
 

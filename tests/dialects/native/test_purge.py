@@ -92,7 +92,7 @@ async def test_a_restart_takes_the_expiry_of_the_log_back(api: RunningGateway) -
     accepted(await act(api, run["id"], "purge", keep_record=True))
     restarted = accepted(await act(api, run["id"], "restart"))
     assert (restarted["log_expired"], restarted["first_seq"]) == (False, run["head_seq"] + 1)
-    accepted(await api.append(run["id"], LOG))
+    accepted(await api.append(run["id"], LOG, attempt=2))
     page = accepted(await api.client.get(f"/v1/runs/{run['id']}/events"))
     assert page["gap"] == {"requested": 1, "first_seq": run["head_seq"] + 1}
     assert [event["seq"] for event in page["data"]] == list(range(run["head_seq"] + 1, page["head_seq"] + 1))

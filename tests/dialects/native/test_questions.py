@@ -369,7 +369,7 @@ async def test_a_deadline_passes_while_the_run_is_paused(api: RunningGateway) ->
     assert accepted(await act(api, run["id"], "resume"))["status"] == "running"
 
 
-async def test_an_id_is_asked_once_a_run(api: RunningGateway) -> None:
+async def test_an_id_is_asked_once_an_attempt(api: RunningGateway) -> None:
     """An answer must never be taken for a later question's: open, answered or withdrawn, the id is spent."""
     run = await api.create_run()
     await ask(api, run["id"], request_id="once")
@@ -386,6 +386,47 @@ async def test_an_id_is_asked_once_also_within_a_batch(api: RunningGateway) -> N
     withdrawal = ("run.input_closed", {"request_id": "once"})
     refused(await api.append(run["id"], question, withdrawal, question), 422, "invalid_body")
     refused(await api.append(run["id"], question, question), 422, "invalid_body")
+
+
+async def test_a_later_attempt_asks_again_under_the_same_id(api: RunningGateway) -> None:
+    """Its question is the one that is open, listed, shown and answered; the first answer stays in the log."""
+    run = await api.create_run()
+    fixed = {"request_id": "approve"}
+    await ask(api, run["id"], prompt="First?", **fixed)
+    first = accepted(await act(api, run["id"], "input", key="a", content=1, **fixed))
+    accepted(await act(api, run["id"], "restart"))
+    late = refused(await act(api, run["id"], "input", content=9, **fixed), 409, "already_answered")
+    assert late["seq"] == first["seq"]
+    accepted(await api.append(run["id"], ("run.waiting_for_input", {"prompt": "Again?", **fixed}), attempt=2))
+    inbox = accepted(await api.client.get("/v1/requests", params={"status": "open"}))["data"]
+    assert [item["prompt"] for item in inbox if item["run_id"] == run["id"]] == ["Again?"]
+    assert accepted(await act(api, run["id"], "input", key="a", content=1, **fixed)) == first
+    assert (await get_run(api, run["id"]))["status"] == "waiting_for_input"
+    second = accepted(await act(api, run["id"], "input", key="b", content=2, **fixed))
+    late = refused(await act(api, run["id"], "input", content=9, **fixed), 409, "already_answered")
+    assert late["seq"] == second["seq"] > first["seq"]
+    state = accepted(await api.client.get(f"/v1/runs/{run['id']}/snapshot"))["state"]
+    assert (state["questions"]["approve"]["prompt"], state["questions"]["approve"]["content"]) == ("Again?", 2)
+    told = [e["data"]["content"] for e in await get_log(api, run["id"]) if e["type"] == "run.input_received"]
+    assert told == [1, 2]
+
+
+async def test_a_repeated_answer_names_its_question_long_after(api: RunningGateway) -> None:
+    """However many questions were asked since, and whether or not the answer named it."""
+    run = await api.create_run()
+    request_id = await ask(api, run["id"])
+    first = accepted(await act(api, run["id"], "input", key="a", content=1))
+    for number in range(70):
+        batch = (
+            ("run.waiting_for_input", {"prompt": "?", "request_id": f"n{number}"}),
+            ("run.input_closed", {"request_id": f"n{number}"}),
+        )
+        accepted(await api.append(run["id"], *batch))
+    assert accepted(await act(api, run["id"], "input", key="a", content=1)) == first
+    assert first["request_id"] == request_id
+    record = await api.gateway._runs._runs.load(run["id"], api.tenant)
+    assert len(record.marks) < 75
+    assert len(record.state.settled) == 64
 
 
 async def test_an_asker_may_withdraw_its_question(api: RunningGateway) -> None:

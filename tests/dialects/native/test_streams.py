@@ -168,7 +168,7 @@ async def test_a_restarted_run_goes_on_for_whoever_comes_back(api: RunningGatewa
     async with open_stream(api, f"/v1/runs/{run['id']}/stream", headers=headers) as stream:
         opened = await stream.next()
         assert opened.data["status"] == "queued"
-        await api.append(run["id"], LOG, COMPLETE)
+        await api.append(run["id"], LOG, COMPLETE, attempt=2)
         rest = await stream.rest()
     assert seqs_of(rest) == list(range(6, 6 + len(rest) - 1))
     assert names_of(rest)[-1] == "stream.end"

@@ -200,10 +200,10 @@ async def test_a_restarted_run_goes_on_in_the_thread(api: RunningGateway) -> Non
     async with follower.connect() as stream:
         await follower.read_until(stream, lambda: follower.ended == [run_id])
         assert (await api.client.post(f"/v1/runs/{run_id}/restart")).status_code == 200
-        head = (await api.append(run_id, LOG, COMPLETE)).json()["last_seq"]
+        head = (await api.append(run_id, LOG, COMPLETE, attempt=2)).json()["last_seq"]
         await follower.read_until(stream, lambda: follower.ended == [run_id, run_id])
     assert (await api.client.post(f"/v1/runs/{run_id}/restart")).status_code == 200
-    last = (await api.append(run_id, LOG)).json()["last_seq"]
+    last = (await api.append(run_id, LOG, attempt=3)).json()["last_seq"]
     async with follower.connect() as stream:
         await follower.read_until(stream, lambda: follower.has(run_id, last))
     assert last > head
@@ -266,8 +266,8 @@ async def test_a_run_that_was_summed_up_and_went_on_is_told_anew(api: RunningGat
     first, second = runs[0], runs[1]
     for run_id in (first, second):
         assert (await api.client.post(f"/v1/runs/{run_id}/restart")).status_code == 200
-    heads = {first: (await api.append(first, LOG)).json()["last_seq"]}
-    heads[second] = (await api.append(second, LOG, COMPLETE)).json()["last_seq"]
+    heads = {first: (await api.append(first, LOG, attempt=2)).json()["last_seq"]}
+    heads[second] = (await api.append(second, LOG, COMPLETE, attempt=2)).json()["last_seq"]
     follower.seqs.clear()
     async with follower.connect() as stream:
         await follower.read_until(stream, lambda: all(follower.has(r, head) for r, head in heads.items()))

@@ -98,7 +98,7 @@ async def test_outputs_of_an_abandoned_attempt_are_not_shown(api: RunningGateway
     run = await api.create_run(agent_id=AGENT)
     await api.append(run["id"], ("output.set", {"key": "a", "value": 1}))
     accepted(await act(api, run["id"], "restart"))
-    await api.append(run["id"], ("output.set", {"key": "b", "value": 2}))
+    await api.append(run["id"], ("output.set", {"key": "b", "value": 2}), attempt=2)
     assert named((await shown(api, run["id"]))["outputs"]) == {"b": 2}
 
 

@@ -1,0 +1,86 @@
+"""Claims that wait beside each other, come again, or are not answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from ulid import ULID
+
+from gateway.service import bells
+from gateway.service.actors import Caller
+from gateway.service.work import Claimed
+from tests.support.native import accepted, get_run, open_client
+from tests.support.running import RunningGateway, RunningStore, run_gateway, wait_until
+from tests.support.work import claim, claim_one, queue_run
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+async def api(store: RunningStore, anyio_backend: object) -> AsyncIterator[RunningGateway]:
+    """A gateway for all of them."""
+    async with run_gateway(store.url) as running:
+        yield running
+
+
+@pytest.fixture
+def queue() -> str:
+    """A queue that no other test uses."""
+    return f"q{ULID()}"
+
+
+async def test_a_claim_that_may_not_have_a_run_lets_the_next_one_know(
+    api: RunningGateway, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those bound to other agents were first in line; the free one behind them gets it, and by no second look."""
+    monkeypatch.setattr(bells, "LOOK_AGAIN_S", 600.0)
+    async with open_client(api, scopes=["work"], agents=["other"]) as bound, asyncio.TaskGroup() as tasks:
+        body = {"queues": [queue], "wait_s": 20}
+        fruitless = [tasks.create_task(bound.post("/v1/claims", json=body)) for _ in range(3)]
+
+        def waiting() -> int:
+            return sum(len(rope._waiting) for rope in api.gateway._bells._ropes.values())
+
+        await wait_until(lambda: waiting() == 3)  # nothing public says how many wait
+        free = tasks.create_task(claim(api, queue, wait_s=20))
+        await wait_until(lambda: waiting() == 4)
+        run_id = await queue_run(api, queue)
+        assert [taken["run"]["id"] for taken in await free] == [run_id]
+        theirs = {await queue_run(api, queue, agent_id="other") for _ in range(3)}
+        found = [accepted(answer)["data"][0]["run"]["id"] for answer in await asyncio.gather(*fruitless)]
+        assert set(found) == theirs
+
+
+async def test_a_claim_that_comes_twice_at_once_is_one_claim(api: RunningGateway, queue: str) -> None:
+    """Both answers name the same runs under the same leases; the others stay for whoever comes next, in order."""
+    runs = [await queue_run(api, queue) for _ in range(10)]
+    body = {"queues": [queue], "max": 2}
+    headers = {"idempotency-key": f"twice-{queue}"}
+    answers = await asyncio.gather(*(api.client.post("/v1/claims", json=body, headers=headers) for _ in range(4)))
+    given = [[(c["run"]["id"], c["lease"]["token"]) for c in accepted(answer)["data"]] for answer in answers]
+    assert len(given[0]) == 2
+    assert all(each == given[0] for each in given)
+    left = [run_id for run_id in runs if run_id not in dict(given[0])]
+    assert [taken["run"]["id"] for taken in await claim(api, queue, most=10)] == left
+
+
+async def test_a_key_can_claim_anew_when_its_client_was_gone(api: RunningGateway, queue: str) -> None:
+    """What was given back, in its place, is not what the key stands for."""
+    run_id, later = [await queue_run(api, queue) for _ in range(2)]
+    caller = Caller(await api.gateway.access.authenticate(api.key), idempotency_key=f"gone-{queue}")
+    work = api.gateway.services.work
+
+    async def claim_under_key() -> list[Claimed]:
+        return await work.claim(caller, [queue], most=1, wait_s=0, worker=None, gone=asyncio.Event())
+
+    first = await claim_under_key()
+    assert [taken.run.id for taken in first] == [run_id]
+    # As the route does when the connection ends before its answer is sent.
+    await work.give_back(caller, first, "the claimer is gone")
+    assert (await get_run(api, run_id))["status"] == "queued"
+    again = await claim_under_key()
+    assert [taken.run.id for taken in again] == [run_id]
+    assert again[0].token != first[0].token
+    assert (await claim_one(api, queue))["run"]["id"] == later
