@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from gateway.dialects.native.routes import BUSY_PATHS
+from gateway.dialects.native.routes import BUSY_PATHS, express
 from gateway.dialects.native.routes import routes as native_routes
 from gateway.dialects.native.routes import streams as native_streams
 from gateway.edge.console import console_routes
@@ -104,6 +104,7 @@ class Gateway:
         self._draining = False
         self._tasks: asyncio.Task[None] | None = None
         self.asgi: ASGIApp = self._build_asgi()
+        self.express = express(self.services)
 
     def _build_services(self, dev_key: str | None) -> None:
         settings, clock = self._settings, self.clock
