@@ -25,12 +25,11 @@ from gateway.errors import GatewayError
 Headers = list[tuple[bytes, bytes]]
 
 HEAD_BYTES: Final = 8 * 1024
+NAME_BYTES: Final = 200
 BODY_BYTES: Final = 256 * 1024
 """The largest body that is waited for here; a larger one is read in pieces, elsewhere."""
 
-_VERSION: Final = b" HTTP/1.1\r\n"
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-_TARGET_BYTES: Final = 512
 _UNUSUAL: Final = frozenset(
     {b"transfer-encoding", b"expect", b"upgrade", b"content-encoding", b"origin", b"trailer", b"te", b"range"}
 )
@@ -75,7 +74,6 @@ class Line(Protocol):
     transport: asyncio.Transport
     flow: Any
     server_state: Any
-    tasks: set[Any]
 
     def on_response_complete(self) -> None:
         """Go on to the next request."""
@@ -94,7 +92,9 @@ class Courier:
         self._express = express
         self._line = line
         self._begins = b"POST " + express.before.encode()
-        self._ends = express.after.encode()
+        self._ends = express.after.encode() + b" HTTP/1.1\r\n"
+        self._name = ""
+        self._serving: asyncio.Task[None] | None = None
         self._lines, self._head = b"", Head(None, -1, None)
         self._held = b""
         self._patience: asyncio.TimerHandle | None = None
@@ -142,33 +142,25 @@ class Courier:
 
     def _measure(self, data: bytes) -> int:
         """Return the length of the request that begins here, -1 when it is none for this way, or in parts."""
-        if not data.startswith(self._begins):
-            return -1
-        start = data.find(_VERSION, len(self._begins), _TARGET_BYTES)
+        begin = len(self._begins)
+        target = data.find(self._ends, begin, begin + NAME_BYTES)
+        start = target + len(self._ends)
         end = data.find(b"\r\n\r\n", start, start + HEAD_BYTES)
-        if start < 0 or end < 0 or not self._name(data, start):
+        if target < 0 or end < 0 or not data.startswith(self._begins) or not data[begin:target].isalnum():
             return -1
-        lines = data[start + len(_VERSION) : end]
+        lines = data[start:end]
         if lines != self._lines:
             self._lines, self._head = lines, read_head(lines, self._express.prepare)
+        self._name = data[begin:target].decode("ascii")
         return -1 if self._head.body_bytes < 0 else end + 4 + self._head.body_bytes
-
-    def _name(self, data: bytes, end: int) -> str:
-        """Return the path's variable part; nothing when it is no plain one."""
-        name = data[len(self._begins) : end]
-        plain = name.endswith(self._ends) and (name := name[: -len(self._ends)]).isalnum()
-        return name.decode("ascii") if plain else ""
 
     def _begin(self, data: bytes, length: int) -> None:
         self._line.begin_request()
         self.busy = True
         self._held = data[length:]
-        name = self._name(data, data.find(_VERSION))
+        name = self._name
         body = data[length - self._head.body_bytes : length]
-        task = self._line.loop.create_task(self._serve(self._head, name, body))
-        # uvicorn waits for these before it ends.
-        self._line.tasks.add(task)
-        task.add_done_callback(self._line.tasks.discard)
+        self._serving = self._line.loop.create_task(self._serve(self._head, name, body))
 
     async def _serve(self, head: Head, name: str, body: bytes) -> None:
         began_s = time.perf_counter()
@@ -205,7 +197,7 @@ class Courier:
             return
         if self.closing:
             fields += b"connection: close\r\n"
-        defaults = _join(line.server_state.default_headers)
+        defaults = _DEFAULTS.join(line.server_state.default_headers)
         line.transport.write(b"%b%b%b\r\n%b" % (_STATUS_LINES[status], defaults, fields, payload))
         line.on_response_complete()
         if self.closing:
@@ -263,5 +255,17 @@ def _fields(response: Response) -> bytes:
     return b"".join(b"%b: %b\r\n" % field for field in response.raw_headers)
 
 
-def _join(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    return b"".join([b"%b: %b\r\n" % field for field in headers])
+class _Defaults:
+    """The headers of every answer, joined once for as long as the server has the same: a second."""
+
+    def __init__(self) -> None:
+        self._headers: Sequence[tuple[bytes, bytes]] = ()
+        self._joined = b""
+
+    def join(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        if headers is not self._headers:
+            self._headers, self._joined = headers, b"".join([b"%b: %b\r\n" % field for field in headers])
+        return self._joined
+
+
+_DEFAULTS: Final = _Defaults()

@@ -21,7 +21,7 @@ from gateway import telemetry
 from gateway.domain.appends import FAST_STATUSES
 from gateway.domain.draft import Draft
 from gateway.domain.due import next_look_ms, waits_for_others
-from gateway.domain.events import NewEvent, encode_rest
+from gateway.domain.events import NewEvent, encode_rests
 from gateway.domain.hooks import FixedHook
 from gateway.domain.lifecycle import LIVE
 from gateway.domain.run import Run, RunSpec
@@ -233,18 +233,22 @@ class Journal:
         Raises:
             IllegalTransition: it is not held; `facts["current_status"]` says where it stands.
         """
-        guard = replace(guard, statuses=FAST_STATUSES, held=True)
-        increments, marks, notes = effects.increments(events), effects.plain_marks(events), effects.notes(events)
         is_output = effects.says_something(events)
-        if dedupe.writer or dedupe.idempotency or increments or marks or notes:
+        guard = Guard(guard.tenant, FAST_STATUSES, True, None, guard.expected_seq, guard.attempt, guard.lease)
+        if not dedupe.writer and not dedupe.idempotency and effects.are_none(events):
+
+            def put(at_ms: int, encoded: Sequence[bytes]) -> Awaitable[Appended]:
+                return self._runs.append_plain(run_id, guard, encoded, at_ms=at_ms, is_output=is_output)
+
+        else:
             write = Write(
                 guard=guard,
                 events=(),
                 at_ms=0,
                 dedupe=dedupe,
-                increments=increments,
-                marks=marks,
-                notes=notes,
+                increments=effects.increments(events),
+                marks=effects.plain_marks(events),
+                notes=effects.notes(events),
                 by_holder=True,
                 is_output=is_output,
             )
@@ -252,14 +256,10 @@ class Journal:
             def put(at_ms: int, encoded: Sequence[bytes]) -> Awaitable[Appended]:
                 return self._runs.write(run_id, replace(write, at_ms=at_ms, events=encoded))
 
-        else:
-
-            def put(at_ms: int, encoded: Sequence[bytes]) -> Awaitable[Appended]:
-                return self._runs.append_plain(run_id, guard, encoded, at_ms=at_ms, is_output=is_output)
-
         appended = await self._put_in_time(run_id, events, put)
-        # A repeat too: the first time may have been cut here.
-        await self._bell.ring_late(run_id, appended.hooked, (event.type for event in events))
+        if appended.hooked:
+            # A repeat too: the first time may have been cut here.
+            await self._bell.ring_late(run_id, appended.hooked, (event.type for event in events))
         return appended
 
     async def beat(self, run_id: str, guard: Guard, dedupe: Dedupe) -> Appended:
@@ -277,7 +277,7 @@ class Journal:
     ) -> Appended:
         at_ms = self.clock.now_ms()
         for _ in range(TRIES):
-            encoded = [encode_rest(event, run_id, at_ms) for event in events]
+            encoded = encode_rests(events, run_id, at_ms)
             try:
                 return await self._count(put(at_ms, encoded), len(events))
             except TooEarly as error:
@@ -344,7 +344,7 @@ class Journal:
     ) -> Write:
         return Write(
             guard=guard,
-            events=[encode_rest(event, run.id, draft.at_ms) for event in draft.events],
+            events=encode_rests(draft.events, run.id, draft.at_ms),
             at_ms=draft.at_ms,
             dedupe=dedupe,
             increments=effects.increments(draft.events),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import msgspec
@@ -125,12 +125,12 @@ class RunStore:
             raise TooEarly(reply[0])
         raise refusal(word, reply, run_id)
 
-    async def append_plain(
+    def append_plain(
         self, run_id: str, guard: Guard, events: Sequence[bytes], *, at_ms: int, is_output: bool
-    ) -> Appended:
+    ) -> Awaitable[Appended]:
         """Put events that change nothing else of the run through the door; see `plain.append_plain`."""
         write = plain.append_plain
-        return await write(self._writes, self._limits, run_id, guard, events, at_ms=at_ms, is_output=is_output)
+        return write(self._writes, self._limits, run_id, guard, events, at_ms=at_ms, is_output=is_output)
 
     def _arguments(self, run_id: str, write: Write) -> list[Argument]:
         guard, dedupe, limits = write.guard, write.dedupe, self._limits

@@ -38,6 +38,9 @@ class Word(StrEnum):
     MORE = "MORE"
 
 
+_WORDS = {word.encode(): word for word in Word}
+
+
 class Script:
     """One Lua file; `call` runs it on a link and returns its word and the rest of its reply.
 
@@ -57,7 +60,7 @@ class Script:
             StoreUnavailable: as `Link.call`.
         """
         reply = await self._run(link, keys, args)
-        return Word(reply[0].decode()), reply[1:]
+        return _WORDS[reply[0]], reply[1:]
 
     async def ask(self, link: Link, keys: list[str], args: list[Argument]) -> tuple[Word, list[bytes]]:
         """Run a script that answers one text, and return its word and the rest: cheaper than a list, both ways.
@@ -65,8 +68,12 @@ class Script:
         Raises:
             StoreUnavailable: as `Link.call`.
         """
-        word, *told = (await self._run(link, keys, args)).split(b" ")
-        return Word(word.decode()), told
+        try:
+            reply = await link.call("EVALSHA", self._sha, len(keys), *keys, *args)
+        except ResponseError:
+            reply = await self._run(link, keys, args)
+        word, *told = reply.split(b" ")
+        return _WORDS[word], told
 
     async def _run(self, link: Link, keys: list[str], args: list[Argument]) -> Any:
         try:
