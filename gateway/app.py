@@ -314,6 +314,7 @@ def _bounds(settings: Settings) -> Bounds:
     return Bounds(
         body_bytes=2 * settings.payload_bytes,
         batch_bytes=settings.batch_bytes,
+        batch_events=settings.batch_events,
         event_bytes=settings.event_bytes,
         metadata_bytes=settings.metadata_bytes,
         list_page=settings.list_page,
