@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from gateway.dialects.native.routes import BUSY_PATHS
+from gateway.dialects.native.routes import BUSY_PATHS, express
 from gateway.dialects.native.routes import routes as native_routes
 from gateway.dialects.native.routes import streams as native_streams
 from gateway.edge.console import console_routes
@@ -104,6 +104,7 @@ class Gateway:
         self._draining = False
         self._tasks: asyncio.Task[None] | None = None
         self.asgi: ASGIApp = self._build_asgi()
+        self.express = express(self.services)
 
     def _build_services(self, dev_key: str | None) -> None:
         settings, clock = self._settings, self.clock
@@ -313,6 +314,7 @@ def _bounds(settings: Settings) -> Bounds:
     return Bounds(
         body_bytes=2 * settings.payload_bytes,
         batch_bytes=settings.batch_bytes,
+        batch_events=settings.batch_events,
         event_bytes=settings.event_bytes,
         metadata_bytes=settings.metadata_bytes,
         list_page=settings.list_page,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from loadtest import append, backlog, crowd, fanout, replay
+from loadtest import append, backlog, crowd, fanout, replay, streamed
 from loadtest.measuring import Case, Row
 
 DELIVERY, EVENT, RATE = "µs/delivery", "µs/event", "events/s"
@@ -89,6 +89,10 @@ def _append_always(against: Sequence[str], short: bool) -> list[Case]:
     return append.cases(against, seconds=2 if short else 4, fsync="always")
 
 
+def _streamed(_against: Sequence[str], short: bool) -> list[Case]:
+    return streamed.cases(rates=(5_000, 0), seconds=2 if short else 4)
+
+
 SCENARIOS = {
     "fanout": Scenario("One run, 1,000 SSE readers, events of about 200 bytes.", DELIVERY, _fanout),
     "transports": Scenario("The same over SSE and over WebSocket.", DELIVERY, _transports),
@@ -99,6 +103,7 @@ SCENARIOS = {
     "runs": Scenario("Many runs, a reader each, HTTP appends.", EVENT, _runs),
     "growth": Scenario("The same with few and with many runs stored.", EVENT, _growth),
     "append": Scenario("Appends over warm connections, fsync every second.", RATE, _append),
+    "streamed": Scenario("Events over one connection, each answered by its seq.", RATE, _streamed),
     "append-always": Scenario("The same, fsync always.", RATE, _append_always),
 }
 

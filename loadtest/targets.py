@@ -58,13 +58,17 @@ class Target:
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
         return "\r\n".join(lines) + "\r\n\r\n"
 
-    def socket_request(self, run_id: str) -> str:
-        """Return the request for a WebSocket, and the line that follows a run on it."""
+    def upgrade_request(self) -> str:
+        """Return the request for a WebSocket."""
         lines = ["GET /v1/ws HTTP/1.1", "Host: load", "Connection: Upgrade", "Upgrade: websocket"]
         lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        return "\r\n".join(lines) + "\r\n\r\n"
+
+    def socket_request(self, run_id: str) -> str:
+        """Return the request for a WebSocket, and the line that follows a run on it."""
         command = {"type": "subscribe", "run_id": run_id, "after_seq": 0}
-        return "\r\n".join(lines) + f"\r\n\r\n{json.dumps(command)}\n"
+        return f"{self.upgrade_request()}{json.dumps(command)}\n"
 
     def _family(self, *, stores: bool) -> list[psutil.Process]:
         family = [self._process, *self._process.children(recursive=True)]

@@ -31,6 +31,14 @@ def event_body(batch: int = 1) -> str:
     return f'{{"events":[{",".join([event] * batch)}]}}'.replace(f'"{STAMP}"', STAMP)
 
 
+def streamed_event(run_id: str, over: str) -> str:
+    """Return the same event as a line, or as a command of a WebSocket (`frames`)."""
+    event = event_body()[len('{"events":[') : -len("]}")]
+    if over == "lines":
+        return event
+    return f'{{"type":"append","id":"1","run_id":"{run_id}","events":[{event}]}}'
+
+
 def number_body() -> str:
     """Return the same for a peer that keeps what it is given."""
     return json.dumps({"content": "x" * 150, "sent_ns": STAMP}).replace(f'"{STAMP}"', STAMP)
@@ -59,4 +67,26 @@ async def post(
     said, _ = await process.communicate(("\n".join(paths) + "\n\n" + head + "\n\n" + body + "\0").encode())
     if process.returncode != 0:
         raise SystemExit("the writers ended early")
+    return msgspec.json.decode(said, type=Posted)
+
+
+async def stream(target: Target, run_id: str, *, over: str, rate: float, seconds: float) -> Posted:
+    """Append to a run over one connection, as `lines` of a body or `frames` of a WebSocket; see `streamer.c`."""
+    host, port = target.address
+    if over == "lines":
+        fields = {"Host": "load", "Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"}
+        lines = [f"POST /v1/runs/{run_id}/events HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in {**fields, **target.headers}.items()]
+        head = "\r\n".join(lines) + "\r\n\r\n"
+    else:
+        head = target.upgrade_request()
+    process = await asyncio.create_subprocess_exec(
+        build("streamer.c"),
+        *[host, str(port), over, str(rate), str(seconds)],
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await process.communicate(f"{head}\0{streamed_event(run_id, over)}\0".encode())
+    if process.returncode != 0:
+        raise SystemExit("the streamer ended early")
     return msgspec.json.decode(said, type=Posted)

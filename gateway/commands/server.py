@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import anyio
@@ -121,7 +122,7 @@ def configure(settings: Settings, gateway: Gateway) -> uvicorn.Config:
     """Return how uvicorn runs the gateway: no lifespan, logs or signals of its own."""
     return uvicorn.Config(
         gateway.asgi,
-        http=HttpProtocol,
+        http=partial(HttpProtocol, express=gateway.express),  # type: ignore[arg-type]
         ws=WebSocketProtocol,
         interface="asgi3",
         lifespan="off",

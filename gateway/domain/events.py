@@ -31,6 +31,7 @@ STATE_TYPES: Final = frozenset(
     {"run.waiting_for_input", "run.input_closed", "run.completed", "run.failed", "run.cancelled"}
 )
 APPENDABLE: Final = frozenset(name for name in CATALOGUE if not name.startswith("run.")) | STATE_TYPES
+RESERVED: Final = frozenset(CATALOGUE) - APPENDABLE
 
 
 class NewEvent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -77,8 +78,10 @@ def check(event: NewEvent) -> CheckedEvent:
         InvalidBody: a value is not allowed; `facts["path"]` says where, such as `data.call_id`.
     """
     shape = find_shape(event.type)
-    _check_id("step_id", event.step_id)
-    _check_id("parent_id", event.parent_id)
+    if event.step_id is not None:
+        _check_id("step_id", event.step_id)
+    if event.parent_id is not None:
+        _check_id("parent_id", event.parent_id)
     if shape is not None:
         if event.type.startswith("step."):
             event = _name_step(event)
@@ -93,7 +96,7 @@ def check_appendable(event: NewEvent) -> None:
     Raises:
         InvalidBody: `facts["reason"]` is `reserved_type`.
     """
-    if event.type in CATALOGUE and event.type not in APPENDABLE:
+    if event.type in RESERVED:
         raise InvalidBody(
             f"type: {event.type!r} is written by the gateway alone",
             path="type",
@@ -109,14 +112,24 @@ def encode_rest(event: NewEvent, run_id: str, created_ms: int) -> bytes:
         run_id: free of characters that JSON escapes.
         created_ms: Unix time of the append, in milliseconds.
     """
+    return encode_rests([event], run_id, created_ms)[0]
+
+
+def encode_rests(events: Sequence[NewEvent], run_id: str, created_ms: int) -> list[bytes]:
+    """Return what `encode_rest` would for each event: what they have in common is written once."""
+    common = f'","run_id":"{run_id}","created_at":"{format_time(created_ms)}",'
+    return [_encode_rest(event, common) for event in events]
+
+
+def _encode_rest(event: NewEvent, common: str) -> bytes:
     ids = ""
     if event.step_id is not None:
         ids = f'"step_id":{_quote(event.step_id)},'
     if event.parent_id is not None:
         ids += f'"parent_id":{_quote(event.parent_id)},'
-    head = f'"type":"{event.type}","run_id":"{run_id}","created_at":"{format_time(created_ms)}",{ids}"data":'
+    head = f'"type":"{event.type}{common}{ids}"data":'
     data_json = event.data_json if isinstance(event, CheckedEvent) else _encoder.encode(event.data)
-    return b"".join((head.encode(), data_json, b"}"))
+    return b"%b%b}" % (head.encode(), data_json)
 
 
 def decode(line: bytes) -> Event:
@@ -140,11 +153,10 @@ def _quote(text: str) -> str:
     return _encoder.encode(text).decode()
 
 
-def _check_id(path: str, value: str | None) -> None:
-    if value is not None and not 0 < len(value) <= MAX_ID_CHARS:
+def _check_id(path: str, value: str) -> None:
+    if not 0 < len(value) <= MAX_ID_CHARS:
         raise refuse(path, f"expected 1 to {MAX_ID_CHARS} characters, got {len(value)}")
-    if value is not None:
-        _encode_checked(value, path)
+    _encode_checked(value, path)
 
 
 def _name_step(event: NewEvent) -> NewEvent:

@@ -41,7 +41,7 @@ async def read_body(request: Request, *, limit_bytes: int, within_s: float = BOD
             async for chunk in request.stream():
                 received_bytes += len(chunk)
                 if received_bytes > limit_bytes:
-                    raise _too_large("The body", limit_bytes)
+                    raise too_large("The body", limit_bytes)
                 chunks.append(chunk)
     except TimeoutError:
         raise BadRequest(f"The body did not arrive within {within_s:g} s.") from None
@@ -136,7 +136,7 @@ async def read_lines(
             rest.clear()
         rest += tail
         if len(rest) > line_bytes:
-            raise _too_large("A line", line_bytes)
+            raise too_large("A line", line_bytes)
     for batch in _gather_lines([bytes(rest)], line_bytes, batch_lines):
         yield batch
 
@@ -155,7 +155,7 @@ def _gather_lines(lines: list[bytes], line_bytes: int, batch_lines: int) -> Iter
         if len(line) > line_bytes:
             if batch:
                 yield batch
-            raise _too_large("A line", line_bytes)
+            raise too_large("A line", line_bytes)
         if not line or line.isspace():
             continue
         batch.append(line)
@@ -177,10 +177,11 @@ def check_headers(request: Request, limit_bytes: int | None) -> None:
         raise BadRequest(f"Bodies are read uncompressed, not as {encoding[:DETAIL_CHARS]!r}.")
     length = request.headers.get("content-length", "")
     if limit_bytes is not None and length.isdecimal() and int(length[:20]) > limit_bytes:
-        raise _too_large("The body", limit_bytes)
+        raise too_large("The body", limit_bytes)
 
 
-def _too_large(what: str, limit_bytes: int) -> TooLarge:
+def too_large(what: str, limit_bytes: int) -> TooLarge:
+    """Return the refusal of what is over `limit_bytes`."""
     return TooLarge(f"{what} is over {limit_bytes:,} bytes.", limit_bytes=limit_bytes)
 
 

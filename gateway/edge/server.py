@@ -12,6 +12,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from gateway.edge.express import Courier, Express
 from gateway.edge.problems import MEDIA_TYPE, new_request_id, problem_bytes
 from gateway.edge.stream_connection import FLUSH_S, StreamConnection
 from gateway.errors import BadRequest
@@ -34,18 +35,40 @@ class HttpProtocol(HttpToolsProtocol):
     `["gateway.abort"]` closes it at once. Either way the client sees an answer that is cut, not one that
     ends, and the application receives `http.disconnect`.
     `["gateway.take_over"](scope)` leaves an answer that has begun to a `StreamConnection`: see `take_over`.
+
+    Args:
+        express: A route whose plain requests are answered without the application.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, express: Express | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.unfinished: list[RequestResponseCycle] = []
         self.aborting: asyncio.TimerHandle | None = None
+        self.parsing = False
+        self.express = express
+        self.courier = None if express is None else Courier(express, self)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         tune_socket(transport)
 
+    def data_received(self, data: bytes) -> None:
+        courier = self.courier
+        if courier is None or self.parsing or not (self.cycle is None or self.cycle.response_complete):
+            super().data_received(data)
+        else:
+            courier.take(data)
+
+    def pass_on(self, data: bytes) -> None:
+        """Give what a courier does not take to the parser."""
+        super().data_received(data)
+
+    def begin_request(self) -> None:
+        """Leave the connection open while a request is answered, however long that takes."""
+        self._unset_keepalive_if_required()
+
     def on_message_begin(self) -> None:
+        self.parsing = True
         super().on_message_begin()
         scope: Any = self.scope
         scope["extensions"] = {
@@ -65,7 +88,19 @@ class HttpProtocol(HttpToolsProtocol):
             # uvicorn stops reading behind a request in progress; it would not see the client of a stream go.
             self.flow.resume_reading()
 
+    def on_message_complete(self) -> None:
+        self.parsing = False
+        super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Close the connection, after the answer where a request is under way."""
+        if self.courier is not None and self.courier.end():
+            return
+        super().shutdown()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.courier is not None:
+            self.courier.forget()
         if self.aborting is not None:
             self.aborting.cancel()
         self._disconnect()
@@ -92,7 +127,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return None
         self.connections.discard(self)
-        go_back = partial(_serve_next, self.config, self.server_state, self.app_state)
+        go_back = partial(_serve_next, self.config, self.server_state, self.app_state, self.express)
         stream = StreamConnection(self.transport, self.connections, go_back if cycle.keep_alive else None)
         if self.flow.write_paused:
             stream.pause_writing()
@@ -100,6 +135,7 @@ class HttpProtocol(HttpToolsProtocol):
         cycle.disconnected = True
         # What only a request needs would live on in circles.
         cycle.scope = self.parser = self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
+        self.courier = None
         self.unfinished = []
         return stream
 
@@ -120,10 +156,15 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 def _serve_next(
-    config: Config, server_state: ServerState, app_state: dict[str, Any], transport: asyncio.Transport, early: bytes
+    config: Config,
+    server_state: ServerState,
+    app_state: dict[str, Any],
+    express: Express | None,
+    transport: asyncio.Transport,
+    early: bytes,
 ) -> None:
     """Serve the next request of a connection whose stream is complete, from what came of it meanwhile."""
-    fresh = HttpProtocol(config, server_state, app_state)
+    fresh = HttpProtocol(config, server_state, app_state, express=express)
     transport.set_protocol(fresh)
     fresh.connection_made(transport)
     fresh.on_response_complete()

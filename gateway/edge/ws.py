@@ -92,6 +92,7 @@ class Connection:
         self.send = websocket.scope["extensions"]["gateway.send"]
         self.write = websocket.scope["extensions"]["gateway.write"]
         self.close = websocket.scope["extensions"]["gateway.close"]
+        self._waiting = websocket.scope["extensions"]["gateway.waiting"]
         self.request_id = request_id_of(websocket.scope)
 
     def check_subprotocol(self) -> None:
@@ -130,3 +131,7 @@ class Connection:
         if text is None:
             raise NotAFrame("binary")
         return text.encode()
+
+    def take_waiting(self, most: int) -> list[bytes]:
+        """Return text frames that have come meanwhile, at most so many."""
+        return [text.encode() for text in self._waiting(most)]

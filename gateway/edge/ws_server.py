@@ -41,6 +41,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     `scope["extensions"]["gateway.close"](code, reason)` closes the connection even while it takes nothing.
     `send` also takes `{"type": "gateway.wire", "wire": …}`: frames as they go over the wire, written at once;
     `["gateway.write"](wire)` writes them too, or returns False with nothing written while the peer takes no more.
+    `["gateway.waiting"](most)` returns the text frames that have come and that nobody has received yet.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -54,6 +55,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         extensions: Any = self.scope["extensions"]
         extensions["gateway.close"] = self.close_with
         extensions["gateway.write"] = self.write
+        extensions["gateway.waiting"] = self.take_waiting
         await super().run_asgi()
 
     async def send(self, message: Any) -> None:
@@ -72,6 +74,26 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return False
         self.transport.write(wire)
         return True
+
+    def take_waiting(self, most: int) -> list[str]:
+        """Return text frames that `receive` would return without waiting, at most so many."""
+        texts: list[str] = []
+        while len(texts) < most and not self.queue.empty():
+            message: Any = self.queue.get_nowait()
+            text = message.get("text")
+            if text is None:
+                # Whatever it is, `receive` is who tells it.
+                rest = [message]
+                while not self.queue.empty():
+                    rest.append(self.queue.get_nowait())
+                for each in rest:
+                    self.queue.put_nowait(each)
+                break
+            texts.append(text)
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            self.transport.resume_reading()
+        return texts
 
     def _is_over(self) -> bool:
         return self.disconnected or self.close_sent or self.conn.state is not State.OPEN

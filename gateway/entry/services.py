@@ -37,6 +37,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
     body_bytes: int
     batch_bytes: int
+    batch_events: int
     event_bytes: int
     metadata_bytes: int
     list_page: int

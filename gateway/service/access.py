@@ -207,6 +207,9 @@ class Access:
         return await self._store.secret()
 
     async def _read(self, digest: str) -> KeyRecord | None:
+        seen = self._known.get(digest)
+        if seen is not None and self._clock() - seen.read_s < self._recheck_s:
+            return seen.record
         # One reader a key: a thousand streams of one key come here in the same moment.
         async with self._alone(digest):
             seen = self._known.get(digest) or self._unknown.get(digest)

@@ -14,11 +14,18 @@ from gateway.domain.fold import measure_usage
 from gateway.store.runs import TOTALS
 
 MARKED: Final = {"checkpoint.created": "checkpoint", "output.set": "output"}
+USAGE: Final = "usage.recorded"
+_LEAVING: Final = frozenset({*MARKED, USAGE})
+
+
+def are_none(events: Sequence[NewEvent]) -> bool:
+    """Whether the events leave nothing on the record, as most do."""
+    return _LEAVING.isdisjoint([event.type for event in events])
 
 
 def says_something(events: Sequence[NewEvent]) -> bool:
     """Whether any event says something to whoever watches."""
-    return any(event.type in OUTPUT_TYPES for event in events)
+    return not OUTPUT_TYPES.isdisjoint([event.type for event in events])
 
 
 def plain_marks(events: Sequence[NewEvent]) -> dict[str, int]:
@@ -30,7 +37,7 @@ def increments(events: Sequence[NewEvent]) -> dict[str, int]:
     """Return what events add to the running totals."""
     sums = dict.fromkeys(TOTALS, 0)
     for event in events:
-        if event.type == "usage.recorded":
+        if event.type == USAGE:
             used = measure_usage(msgspec.convert(event.data, UsageRecorded))
             for name in TOTALS:
                 sums[name] += getattr(used, name)
@@ -39,5 +46,5 @@ def increments(events: Sequence[NewEvent]) -> dict[str, int]:
 
 def notes(events: Sequence[NewEvent]) -> dict[str, str]:
     """Return what the record keeps of the newest event: the model that was used last."""
-    models = [event.data["model"] for event in events if event.type == "usage.recorded"]
+    models = [event.data["model"] for event in events if event.type == USAGE]
     return {"model": models[-1]} if models else {}

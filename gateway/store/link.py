@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Awaitable
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -82,13 +83,17 @@ class Link:
             return False
         return True
 
-    async def call(self, *command: Argument) -> Any:
-        """Send one command and return its reply: bytes, int, None or a list of them.
+    def call(self, *command: Argument) -> Awaitable[Any]:
+        """Send one command and return what waits for its reply: bytes, int, None or a list of them.
 
         Raises:
             StoreUnavailable: `outcome` is `not_written` or `unknown`.
             ResponseError: the server refused the command itself.
         """
+        connection = self._connection
+        return self._call_later(command) if connection is None else self.begin(connection, *command)
+
+    async def _call_later(self, command: tuple[Argument, ...]) -> Any:
         return await self.begin(await self._connected(), *command)
 
     async def call_many(self, commands: list[tuple[Argument, ...]]) -> list[Any]:

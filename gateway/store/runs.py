@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import msgspec
 
-from gateway.domain.lifecycle import TERMINAL, Status, illegal
-from gateway.domain.lifecycle import Action as LifecycleAction
+from gateway.domain.lifecycle import TERMINAL, Status
 from gateway.domain.run import Run, RunSpec, RunState, Totals
-from gateway.errors import (
-    Contended,
-    Fenced,
-    GatewayError,
-    IdempotencyMismatch,
-    LogFull,
-    NotFound,
-    SeqConflict,
-    TooManyWriters,
-    WriterGap,
-    WriterStale,
-)
-from gateway.store import keys
+from gateway.errors import NotFound
+from gateway.store import keys, plain
+from gateway.store.door import Appended as Appended
+from gateway.store.door import Dedupe as Dedupe
+from gateway.store.door import Guard as Guard
+from gateway.store.door import Limits as Limits
+from gateway.store.door import TooEarly as TooEarly
+from gateway.store.door import join_statuses, refusal, show
 from gateway.store.link import Argument, Link
 from gateway.store.log import new_tags
 from gateway.store.scripts import APPEND, REMOVE_RUN, TRIM_LOG, Word
@@ -33,32 +27,6 @@ _ENDING_ROOM = 1_000
 _ENDING = TERMINAL | {Status.CANCELLING}
 _PARSED_AT_ONCE_BYTES = 256 * 1024
 TOTALS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_microusd", "credits_micro")
-
-
-class Dedupe(msgspec.Struct, frozen=True):
-    """How a write is recognised when it comes again.
-
-    `writer` numbers its writes from 1; `idempotency` is the digest of an `Idempotency-Key`.
-    """
-
-    fingerprint: str = ""
-    writer: str = ""
-    first_number: int = 0
-    last_number: int = 0
-    idempotency: str = ""
-    lifetime_ms: int = 0
-
-
-class Guard(msgspec.Struct, frozen=True):
-    """What must hold for a write; `statuses` None creates the record, which must be absent."""
-
-    tenant: str
-    statuses: frozenset[Status] | None = None
-    held: bool = False
-    rev: int | None = None
-    expected_seq: int | None = None
-    attempt: int | None = None
-    lease: str = ""
 
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,48 +49,12 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     forget_writers: bool = False
 
 
-class Appended(msgspec.Struct, frozen=True):
-    """The answer of the door: seqs of the caller's events, and the record after (or, repeated, at) the write.
-
-    `pending` names what the holder has not seen: seq of a cancel request, a pause, an answer; 0 for none.
-    `hooked` are the patterns of events that the run's webhooks want, joined by commas.
-    """
-
-    first_seq: int
-    last_seq: int
-    status: Status
-    rev: int
-    attempt: int
-    head_tag: int
-    duplicate: bool
-    cancel_seq: int
-    pause_seq: int
-    input_seq: int
-    hooked: str = ""
-
-
 class RevisionMoved(Exception):
     """The run changed between reading it and writing it; read it again."""
 
 
-class TooEarly(Exception):
-    """The run has an event of a later time, by another process's clock: write again, not before `updated_ms`."""
-
-    def __init__(self, updated_ms: int) -> None:
-        super().__init__(f"the last event is of {updated_ms}")
-        self.updated_ms = updated_ms
-
-
 class RunExists(Exception):
     """The run that was to be created is there already."""
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """Bounds that the door enforces."""
-
-    log_events: int = 1_000_000
-    writers: int = 64
-    notice_bytes: int = 64 * 1024
 
 
 class RunStore:
@@ -191,24 +123,31 @@ class RunStore:
             raise RunExists
         if word is Word.EARLY:
             raise TooEarly(reply[0])
-        raise _refusal(word, reply, run_id)
+        raise refusal(word, reply, run_id)
+
+    def append_plain(
+        self, run_id: str, guard: Guard, events: Sequence[bytes], *, at_ms: int, is_output: bool
+    ) -> Awaitable[Appended]:
+        """Put events that change nothing else of the run through the door; see `plain.append_plain`."""
+        write = plain.append_plain
+        return write(self._writes, self._limits, run_id, guard, events, at_ms=at_ms, is_output=is_output)
 
     def _arguments(self, run_id: str, write: Write) -> list[Argument]:
         guard, dedupe, limits = write.guard, write.dedupe, self._limits
         args: list[Argument] = [
             keys.events_channel(run_id),
             guard.tenant,
-            "absent" if guard.statuses is None else _joined(guard.statuses),
+            "absent" if guard.statuses is None else join_statuses(guard.statuses),
             "1" if guard.held else "",
-            _text(guard.rev),
-            _text(guard.expected_seq),
-            _text(guard.attempt),
+            show(guard.rev),
+            show(guard.expected_seq),
+            show(guard.attempt),
             guard.lease,
             dedupe.writer,
             dedupe.first_number,
             dedupe.last_number,
             dedupe.fingerprint,
-            _text(dedupe.lifetime_ms if dedupe.idempotency else None),
+            show(dedupe.lifetime_ms if dedupe.idempotency else None),
             "1" if write.by_holder else "",
             limits.log_events + _room_beyond(write),
             limits.writers,
@@ -249,11 +188,11 @@ class RunStore:
 
     async def _after_end(self, script: Any, run: Run, more: list[Argument], *others: str) -> None:
         names = [keys.record(run.id), keys.log(run.id), keys.writers(run.id), *others]
-        word, reply = await script.call(self._writes, names, [run.spec.tenant, _joined(TERMINAL), run.rev, *more])
+        word, reply = await script.call(self._writes, names, [run.spec.tenant, join_statuses(TERMINAL), run.rev, *more])
         if word is Word.REVISION:
             raise RevisionMoved
         if word not in (Word.OK, Word.MISSING):
-            raise _refusal(word, reply, run.id)
+            raise refusal(word, reply, run.id)
 
 
 def record_changes(
@@ -321,45 +260,8 @@ def _appended(reply: list[Any], *, duplicate: bool) -> Appended:
     )
 
 
-def _refusal(word: Word, reply: list[Any], run_id: str) -> GatewayError:
-    match word:
-        case Word.MISSING:
-            return NotFound(f"There is no run {run_id}.", run_id=run_id)
-        case Word.STATUS:
-            return illegal(LifecycleAction.APPEND, reply[0].decode())
-        case Word.SEQ:
-            return SeqConflict(f"The log's head is {reply[0]}.", head_seq=reply[0])
-        case Word.FENCED:
-            if reply[1].decode() in TERMINAL:
-                return illegal(LifecycleAction.APPEND, reply[1].decode())
-            return Fenced(
-                f"This lease or attempt is over, or none was named; the run is at attempt {reply[0]}.", attempt=reply[0]
-            )
-        case Word.GAP:
-            return WriterGap(f"A number was skipped; the next one is {reply[0]}.", expected=reply[0])
-        case Word.STALE:
-            return WriterStale(
-                f"That number is older than the last one; the next one is {reply[0]}.", expected=reply[0]
-            )
-        case Word.MISMATCH:
-            return IdempotencyMismatch("This number or key was used before with another body.")
-        case Word.WRITERS:
-            return TooManyWriters("The run has as many writers as it may.")
-        case Word.FULL:
-            return LogFull(f"The log is full at event {reply[0]}.", head_seq=reply[0])
-    return Contended(f"The store answered {word}.")
-
-
 def _room_beyond(write: Write) -> int:
     """Return by how many events a full log may still grow: for what moves the run on, and further for its end."""
     if not write.changes:
         return 0
     return _CHANGING_ROOM + (_ENDING_ROOM if write.changes.get("status") in _ENDING else 0)
-
-
-def _joined(statuses: frozenset[Status]) -> str:
-    return "," + ",".join(sorted(statuses)) + ","
-
-
-def _text(value: int | None) -> Argument:
-    return "" if value is None else value

@@ -38,6 +38,9 @@ class Word(StrEnum):
     MORE = "MORE"
 
 
+_WORDS = {word.encode(): word for word in Word}
+
+
 class Script:
     """One Lua file; `call` runs it on a link and returns its word and the rest of its reply.
 
@@ -56,16 +59,33 @@ class Script:
         Raises:
             StoreUnavailable: as `Link.call`.
         """
+        reply = await self._run(link, keys, args)
+        return _WORDS[reply[0]], reply[1:]
+
+    async def ask(self, link: Link, keys: list[str], args: list[Argument]) -> tuple[Word, list[bytes]]:
+        """Run a script that answers one text, and return its word and the rest: cheaper than a list, both ways.
+
+        Raises:
+            StoreUnavailable: as `Link.call`.
+        """
         try:
             reply = await link.call("EVALSHA", self._sha, len(keys), *keys, *args)
+        except ResponseError:
+            reply = await self._run(link, keys, args)
+        word, *told = reply.split(b" ")
+        return _WORDS[word], told
+
+    async def _run(self, link: Link, keys: list[str], args: list[Argument]) -> Any:
+        try:
+            return await link.call("EVALSHA", self._sha, len(keys), *keys, *args)
         except ResponseError as error:
             if "NOSCRIPT" not in str(error) and type(error).__name__ != "NoScriptError":
                 raise
-            reply = await link.call("EVAL", self._source, len(keys), *keys, *args)
-        return Word(reply[0].decode()), reply[1:]
+            return await link.call("EVAL", self._source, len(keys), *keys, *args)
 
 
 APPEND = Script("append")
+APPEND_PLAIN = Script("append_plain")
 READ_LOG = Script("read_log")
 READ_NEWEST = Script("read_newest")
 TRIM_LOG = Script("trim_log")

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.dialects.native.context import Native, answer, run_id_of
+from gateway.dialects.native.context import Native, run_id_of
 from gateway.dialects.native.lines import StreamedAppend
 from gateway.dialects.native.project import written_body
 from gateway.dialects.native.starts import read_start, read_types
@@ -17,10 +17,12 @@ from gateway.dialects.native.streams import StreamRoutes
 from gateway.dialects.native.wire import Append, IncomingEvent
 from gateway.domain import access
 from gateway.edge import query as q
-from gateway.edge.body import decode_json, explain_undecodable, read_body
+from gateway.edge.auth import Credential, require_credential
+from gateway.edge.body import decode_json, explain_undecodable, read_body, too_large
+from gateway.edge.express import Express, Headers
 from gateway.edge.lines import LineResponse
 from gateway.errors import InvalidBody, WriterGap
-from gateway.service.actors import Caller
+from gateway.service.actors import Caller, check_idempotency_key, parse_run_id
 from gateway.service.writing import Batch
 from gateway.store.keys import digest
 
@@ -44,15 +46,32 @@ class EventRoutes:
 
     async def append(self, request: Request) -> Response:
         """`POST /v1/runs/{id}/events`: one event, a batch, or a stream of lines."""
-        # Whoever may claim runs may write what it has claimed.
-        scope = access.RUNS_WRITE if request.headers.get("lease") is None else access.WORK
-        caller = await self._native.callers.authenticate(request, scope)
+        lease = request.headers.get("lease")
+        caller = await self._native.callers.authenticate(request, _scope_for(lease))
         run_id = run_id_of(request)
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type == "application/x-ndjson":
             return await self._append_lines(request, caller, run_id)
         q.refuse_unknown(q.parse_query(request.scope["query_string"]), ())
         raw = await read_body(request, limit_bytes=self._native.bounds.batch_bytes)
+        return Response(await self._append_body(caller, run_id, lease, raw), media_type="application/json")
+
+    @property
+    def express(self) -> Express:
+        """Appends of one event or a batch, as they come from whoever appends all the time."""
+        before, after = "/v1/runs/", "/events"
+        return Express(before, after, "/v1/runs/{run_id}/events", _read_headers, self._append_express)
+
+    async def _append_express(self, about: _AppendHead, name: str, raw: bytes) -> bytes:
+        grant = await self._native.callers.grant(about.credential)
+        access.require(grant, _scope_for(about.lease))
+        caller = Caller(grant, idempotency_key=about.idempotency_key)
+        run_id = parse_run_id(name)
+        if len(raw) > self._native.bounds.batch_bytes:
+            raise too_large("The body", self._native.bounds.batch_bytes)
+        return await self._append_body(caller, run_id, about.lease, raw)
+
+    async def _append_body(self, caller: Caller, run_id: str, lease: str | None, raw: bytes) -> bytes:
         body = _decode_append(raw)
         batch = Batch(
             events=[event.new_event() for event in body.events],
@@ -60,9 +79,9 @@ class EventRoutes:
             number=body.writer_seq,
             expected_seq=body.expected_seq,
             attempt=body.attempt,
-            lease=request.headers.get("lease"),
+            lease=lease,
         )
-        return answer(written_body(await self._native.writing.append(caller, run_id, batch)))
+        return msgspec.json.encode(written_body(await self._native.writing.append(caller, run_id, batch)))
 
     async def _append_lines(self, request: Request, caller: Caller, run_id: str) -> Response:
         query = q.parse_query(request.scope["query_string"])
@@ -132,6 +151,31 @@ class EventRoutes:
             about["reset"] = page.verdict.reset
         body = b'{"data":[' + lines + b"]," + msgspec.json.encode(about)[1:]
         return Response(body, media_type="application/json")
+
+
+class _AppendHead(msgspec.Struct, frozen=True):
+    """What the headers of an append say."""
+
+    credential: Credential
+    lease: str | None
+    idempotency_key: str | None
+
+
+def _read_headers(headers: Headers) -> _AppendHead:
+    """Return what the headers of an append say.
+
+    Raises:
+        BadRequest, Unauthenticated: what `Callers.authenticate` would refuse.
+    """
+    texts = [(name, value.decode("latin-1")) for name, value in headers]
+    lease = next((value for name, value in texts if name == b"lease"), None)
+    key = next((value for name, value in texts if name == b"idempotency-key"), None)
+    return _AppendHead(require_credential(headers, {}), lease, check_idempotency_key(key))
+
+
+def _scope_for(lease: str | None) -> str:
+    # Whoever may claim runs may write what it has claimed.
+    return access.RUNS_WRITE if lease is None else access.WORK
 
 
 def _decode_append(raw: bytes) -> Append:

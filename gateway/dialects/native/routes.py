@@ -25,6 +25,7 @@ from gateway.dialects.native.streamed import FRAMES
 from gateway.dialects.native.streams import StreamRoutes
 from gateway.dialects.native.webhooks import WebhookRoutes
 from gateway.dialects.native.work import WorkRoutes
+from gateway.edge.express import Express
 from gateway.edge.problems import MEDIA_TYPE
 from gateway.entry.asyncapi import Socket, Speaker
 from gateway.entry.openapi import Text, document
@@ -38,6 +39,11 @@ def routes(native: Native) -> list[BaseRoute]:
     """Return the routes, and those of their description."""
     found = api_routes(native)
     return [*found, *reference_routes(lambda: openapi(found))]
+
+
+def express(native: Native) -> Express:
+    """Return the route that is answered without the application."""
+    return EventRoutes(native, StreamRoutes(native, RunRoutes(native))).express
 
 
 def openapi(found: Sequence[BaseRoute]) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from gateway.dialects.native.context import Native
+from gateway.dialects.native.grouped import append_group, read_group
 from gateway.dialects.native.project import at
 from gateway.dialects.native.socket_commands import (
+    AppendCommand,
     AuthCommand,
     Command,
     PingCommand,
@@ -50,6 +52,9 @@ UNREAD_S: Final = 60.0
 
 AROUND_BYTES: Final = 4_096
 """What a command may have around the body that HTTP takes."""
+
+GROUP_FRAMES: Final = 1_000
+"""Frames that are looked at together: those that came while the ones before were answered."""
 
 CLOSE_CODES: Final = {
     "drain": CloseCode.RESTARTING,
@@ -110,6 +115,10 @@ def _read_credential(connection: Connection) -> Credential:
     return require_credential(connection.scope["headers"], query, tickets=True)
 
 
+def _ack_frame(answer_id: str, result: object) -> Message:
+    return json_frame({"type": "ack", "id": answer_id, "result": result})
+
+
 class Socket:
     """One open WebSocket.
 
@@ -141,11 +150,13 @@ class Socket:
             if self._native.door.draining:
                 outlet.close(outlet.farewell("drain"), hang_up=True)
             while (raw := await connection.receive()) is not None and not outlet.closed:
-                await self._answer(raw)
-                async with asyncio.timeout(UNREAD_S):
-                    await outlet.drained()
-                # Commands that need no store would keep the loop from everybody else.
-                await asyncio.sleep(0)
+                frames = [raw, *connection.take_waiting(GROUP_FRAMES)]
+                while frames and not outlet.closed:
+                    del frames[: await self._answer_some(frames)]
+                    async with asyncio.timeout(UNREAD_S):
+                        await outlet.drained()
+                    # Commands that need no store would keep the loop from everybody else.
+                    await asyncio.sleep(0)
         except NotAFrame as error:
             connection.close(CloseCode.NOT_A_FRAME, str(error))
         except TimeoutError:
@@ -160,6 +171,31 @@ class Socket:
 
     def _hang_up(self) -> None:
         self._connection.close(self._close_code, self._close_reason)
+
+    async def _answer_some(self, frames: Sequence[bytes]) -> int:
+        """Do what the first frame says, or the first ones together; return how many are done."""
+        if len(frames) > 1:
+            bounds = self._native.bounds
+            group = read_group(frames, most_events=bounds.batch_events, most_bytes=bounds.batch_bytes)
+            if len(group) > 1 and await self._append_together(group):
+                return len(group)
+        await self._answer(frames[0])
+        return 1
+
+    async def _append_together(self, group: Sequence[AppendCommand]) -> bool:
+        """Append a group; False when that is refused, for each of its commands is then to be told for itself."""
+        try:
+            caller = await self._caller(scope_of(group[0]))
+            results = await append_group(self._native, caller, group)
+        except StoreUnavailable as error:
+            # Perhaps it was stored: none of it may be sent to the store again.
+            self._outlet.say([error_frame(each.id, error, self._connection.request_id) for each in group])
+        except GatewayError:
+            return False
+        else:
+            answers = zip([each.id for each in group], results, strict=True)
+            self._outlet.say([_ack_frame(name, result) for name, result in answers if name is not None])
+        return True
 
     async def _answer(self, raw: bytes) -> None:
         """Do what a frame says; whatever is wrong with it is told, and the socket goes on."""
@@ -203,7 +239,7 @@ class Socket:
 
     def _acknowledge(self, answer_id: str | None, result: object) -> None:
         if answer_id is not None:
-            self._outlet.say([json_frame({"type": "ack", "id": answer_id, "result": result})])
+            self._outlet.say([_ack_frame(answer_id, result)])
 
     def _refuse(self, answer_id: str | None, error: Exception) -> None:
         self._outlet.say([error_frame(answer_id, error, self._connection.request_id)])

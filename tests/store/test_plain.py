@@ -1,0 +1,160 @@
+"""The door's short way: what it stores, answers and refuses is what the long one does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from ulid import ULID
+
+from gateway.domain.lifecycle import Status
+from gateway.errors import Fenced, GatewayError, IllegalTransition, LogFull, NotFound, SeqConflict
+from gateway.store import keys
+from gateway.store.link import Link
+from gateway.store.log import LogName, LogReader, Notice, parse_notice
+from gateway.store.runs import Appended, Limits, TooEarly
+from gateway.store.subscription import Subscription
+from tests.support.links import BEGIN_MS, Door, connect, line, make_spec
+from tests.support.running import RunningStore, wait_until
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+async def link(store: RunningStore, anyio_backend: object) -> AsyncIterator[Link]:
+    """A connection for all tests of the module."""
+    async with connect(store.url) as link:
+        yield link
+
+
+async def open_door(link: Link, *, held: bool = True, status: Status = Status.RUNNING, log_events: int = 100) -> Door:
+    """Return the door of a new run."""
+    door = Door(link, make_spec(f"t{ULID()}"), Limits(log_events=log_events, notice_bytes=1_000))
+    await door.create(status, held=held)
+    return door
+
+
+async def read_record(link: Link, door: Door) -> dict[bytes, bytes]:
+    """Return the record's fields, without the tag, which is random."""
+    reply = await link.call("HGETALL", keys.record(door.spec.id))
+    fields = dict(zip(reply[::2], reply[1::2], strict=True))
+    return {name: value for name, value in fields.items() if name not in (b"head_tag", b"spec", b"tenant")}
+
+
+def without_tag(appended: Appended) -> tuple[object, ...]:
+    """Return an answer without what is random."""
+    return tuple(getattr(appended, name) for name in appended.__struct_fields__ if name != "head_tag")
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+async def test_both_ways_leave_the_same_record_and_answer(link: Link, count: int) -> None:
+    """Field by field, after one append and after the next; the stored lines are the same too."""
+    short, long = await open_door(link), await open_door(link)
+    for at_ms in (BEGIN_MS, BEGIN_MS + 5):
+        events = [line(data=f'{{"a":{number}}}') for number in range(count)]
+        first = await short.append_plain(*events, at_ms=at_ms)
+        second = await long.append(*events, guard=long.guard(held=True), at_ms=at_ms, by_holder=True, is_output=True)
+        assert without_tag(first) == without_tag(second)
+        assert await read_record(link, short) == await read_record(link, long)
+    logs = [
+        (await LogReader(link).read(LogName.of_run(door.spec.id), 0, entries=1_000, payload_bytes=2**20))[1]
+        for door in (short, long)
+    ]
+    assert [(entry.seq, entry.line) for entry in logs[0]] == [(entry.seq, entry.line) for entry in logs[1]]
+
+
+async def test_the_head_is_the_last_entry(link: Link) -> None:
+    """Its tag is in the record, in the answer and in the log."""
+    door = await open_door(link)
+    appended = await door.append_plain(line(), line())
+    head, entries = await LogReader(link).read(LogName.of_run(door.spec.id), 0, entries=10, payload_bytes=10**6)
+    assert (head.seq, head.tag) == (3, entries[-1].tag) == (appended.last_seq, appended.head_tag)
+    assert len({entry.tag for entry in entries}) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "facts"),
+    [
+        ({"tenant": "other"}, NotFound, {}),
+        ({"statuses": frozenset({Status.QUEUED})}, IllegalTransition, {"current_status": "running"}),
+        ({"expected_seq": 5}, SeqConflict, {"head_seq": 1}),
+        ({"attempt": 2}, Fenced, {"attempt": 1}),
+        ({"lease": "x"}, Fenced, {"attempt": 1}),
+    ],
+)
+async def test_both_ways_refuse_in_the_same_words(
+    link: Link, changes: dict[str, object], error: type[GatewayError], facts: dict[str, object]
+) -> None:
+    """Another tenant, a status, a seq, an attempt, a lease: the same error with the same facts, and nothing written."""
+    door = await open_door(link)
+    guard = door.guard(held=True, **changes)
+    ways: list[Callable[[], Awaitable[Appended]]] = [
+        lambda: door.append_plain(guard=guard),
+        lambda: door.append(guard=guard, by_holder=True),
+    ]
+    told = []
+    for way in ways:
+        with pytest.raises(error) as refused:
+            await way()
+        assert refused.value.facts.items() >= facts.items()
+        told.append((refused.value.detail, refused.value.facts))
+    assert told[0] == told[1]
+    assert (await door.runs.load(door.spec.id, door.spec.tenant)).head_seq == 1
+
+
+async def test_a_run_that_nobody_holds_takes_nothing(link: Link) -> None:
+    """Whoever starts it by an append has to decide on what it is."""
+    door = await open_door(link, held=False, status=Status.QUEUED)
+    with pytest.raises(IllegalTransition):
+        await door.append_plain()
+    with pytest.raises(NotFound):
+        await Door(link, make_spec("nobody")).append_plain()
+
+
+async def test_a_log_takes_no_more_than_it_may(link: Link) -> None:
+    """An append that would go beyond is refused whole."""
+    door = await open_door(link, log_events=3)
+    await door.append_plain(line())
+    with pytest.raises(LogFull) as full:
+        await door.append_plain(line(), line())
+    assert full.value.facts["head_seq"] == 2
+    assert (await door.append_plain(line())).last_seq == 3
+
+
+async def test_time_in_a_log_does_not_go_back(link: Link) -> None:
+    """The writer learns of the time to write at."""
+    door = await open_door(link)
+    await door.append_plain(at_ms=BEGIN_MS + 10)
+    with pytest.raises(TooEarly) as early:
+        await door.append_plain(at_ms=BEGIN_MS + 9)
+    assert early.value.updated_ms == BEGIN_MS + 10
+
+
+async def test_many_appends_of_both_ways_leave_no_hole(link: Link) -> None:
+    """Every acknowledged seq is there once."""
+    door = await open_door(link, log_events=1_000)
+    ways = [door.append_plain, door.append]
+    answers = await asyncio.gather(*(ways[n % 2](*[line()] * (1 + n % 3)) for n in range(100)))
+    claimed = sorted(seq for a in answers for seq in range(a.first_seq, a.last_seq + 1))
+    assert claimed == list(range(2, 2 + len(claimed)))
+
+
+async def test_readers_are_told_of_both_ways_alike(link: Link, store: RunningStore) -> None:
+    """A notification continues the one before, whichever way either was written; a large one only rings."""
+    door = await open_door(link)
+    heard: list[Notice] = []
+    subscription = Subscription(store.url, "test-plain", timeout_s=5, on_restored=lambda: None)
+    running = asyncio.create_task(subscription.run())
+    await subscription.subscribe(keys.events_channel(door.spec.id), lambda payload: heard.append(parse_notice(payload)))
+    await door.append_plain(line(), line())
+    await door.append(line())
+    await door.append_plain(line())
+    await door.append_plain(line(data='"%s"' % ("x" * 2_000)))
+    await wait_until(lambda: len(heard) == 4)
+    running.cancel()
+    await asyncio.wait([running])
+    assert [notice.last_seq for notice in heard] == [3, 4, 5, 6]
+    assert [len(notice.entries) for notice in heard] == [2, 1, 1, 0]
+    assert [notice.before_tag for notice in heard[1:3]] == [notice.last_tag for notice in heard[:2]]
+    assert {notice.status for notice in heard} == {"running"}
