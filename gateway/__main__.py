@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "tail": "gateway.commands.tail",
     "runs": "gateway.commands.runs",
     "worker": "gateway.commands.worker",
+    "doctor": "gateway.commands.doctor",
     "demo": "gateway.commands.demo",
     "serve-worker": "gateway.commands.serve_worker",
 }

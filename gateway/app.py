@@ -20,6 +20,7 @@ from gateway.dialects.native.routes import routes as native_routes
 from gateway.dialects.native.routes import streams as native_streams
 from gateway.edge.console import console_routes
 from gateway.edge.health import health_routes
+from gateway.edge.probe import Probe
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
 from gateway.edge.shortcut import Shortcut
 from gateway.entry.asyncapi import document as asyncapi
@@ -226,6 +227,7 @@ class Gateway:
         return Starlette(
             routes=[
                 *health_routes(self.why_not_ready),
+                *Probe(body_bytes=self.services.bounds.body_bytes).routes(),
                 *api,
                 *console_routes(),
             ],

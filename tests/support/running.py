@@ -73,7 +73,7 @@ class RunningStore:
             "logfile": str(self.folder / "store.log"),
             **self._options,
         }
-        arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
+        arguments = [word for name, value in options.items() for word in (f"--{name}", *(value.split() or [""]))]
         self._process = subprocess.Popen([str(binary), *arguments], env=self._environ)
         deadline = time.monotonic() + START_S
         while not self._answers():
