@@ -22,7 +22,7 @@ from tests.support.writers import create_run
 PATIENCE_S = 60.0
 AGAIN_S = 0.2
 KINDS = (SseReader, WebSocketReader, ClientReader)
-ALL_WAYS = (Way.NUMBERED, Way.KEYED, Way.ONCE)
+ALL_WAYS = (Way.NUMBERED, Way.KEYED, Way.ONCE, Way.SOCKET)
 
 Found = TypeVar("Found")
 
@@ -110,8 +110,9 @@ async def gather_crew(direct: Address, through_url: str, pace: Pace) -> AsyncIte
     async with AsyncExitStack() as stack:
         writers = []
         for index, way in enumerate(pace.ways):
-            client = await stack.enter_async_context(Address(through_url, direct.key).client(pace.silence_s))
-            writers.append(FaultWriter(client, run_id, f"w{index}", way, rest_s=pace.rest_s))
+            through = Address(through_url, direct.key)
+            writer = FaultWriter(through, run_id, f"w{index}", way, timeout_s=pace.silence_s, rest_s=pace.rest_s)
+            writers.append(writer)
         reading = await stack.enter_async_context(asyncio.TaskGroup())
         crew = Crew(run_id, writers, reading, pace.scale)
         stack.callback(crew.clean_up)
