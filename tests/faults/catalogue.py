@@ -69,5 +69,5 @@ FAULTS = [
     Fault(at="store", name="primary demoted, connections stay", play=failovers.demote_primary, kind=Kind.REPLICATED),
     Fault(at="store", name="full disk, flushed every second", play=losses.fill_disk, kind=Kind.SMALL_DISK),
     Fault(at="embedded store", name="full disk, flushed always", play=losses.fill_disk, kind=Kind.EMBEDDED),
-    Fault(at="store", name="clock steps", play=losses.step_clock, kind=Kind.FAKED_CLOCK),
+    Fault(at="store, gateway", name="clock steps", play=losses.step_clocks, kind=Kind.FAKED_CLOCK),
 ]

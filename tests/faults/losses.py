@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.bench import Bench, put_clock
+from tests.faults.bench import GATEWAY_CLOCK, STORE_CLOCK, Bench, put_clock
 from tests.faults.crew import Crew
 from tests.support.copies import Copies, cut_short
 from tests.support.readers import SseReader
@@ -109,13 +109,14 @@ def full(disk: Path) -> Iterator[None]:
         ballast.unlink()
 
 
-async def step_clock(bench: Bench, crew: Crew) -> None:
-    """Put the store's clock forward and back, by 90 s and by two hours."""
-    offset_s = 0
-    for step_s in CLOCK_STEPS_S:
-        offset_s += step_s
-        put_clock(bench.folder, offset_s)
-        await crew.grows(EVENTS)
+async def step_clocks(bench: Bench, crew: Crew) -> None:
+    """Put the store's clock, then the gateway's, forward and back, by 90 s and by two hours."""
+    for clock in (STORE_CLOCK, GATEWAY_CLOCK):
+        offset_s = 0
+        for step_s in CLOCK_STEPS_S:
+            offset_s += step_s
+            put_clock(bench.folder / clock, offset_s)
+            await crew.grows(EVENTS)
 
 
 async def crowd_memory(bench: Bench, crew: Crew) -> None:
