@@ -11,6 +11,7 @@ import psutil
 
 from tests.faults.bench import GATEWAY_CLOCK, STORE_CLOCK, Bench, put_clock
 from tests.faults.crew import Crew
+from tests.faults.deaths import busiest, frozen
 from tests.support.copies import Copies, cut_short
 from tests.support.readers import SseReader
 from tests.support.running import wait_until
@@ -37,6 +38,23 @@ async def restore_copy(bench: Bench, crew: Crew) -> None:
     copies.restore()
     copies.forget()
     await bench.start_store()
+    await crew.grows(EVENTS)
+
+
+async def restore_under_frozen_worker(bench: Bench, crew: Crew) -> None:
+    """Have the store fall back, and its log grow past where it was, while a worker is frozen: it wakes up with events
+    in memory that never were."""
+    copies = Copies(bench.the_store.folder)
+    await crew.grows(EVENTS)
+    copies.take()
+    await crew.grows(EVENTS)
+    await crew.catches_up()
+    with frozen(busiest(bench)):
+        bench.the_store.kill()
+        copies.restore()
+        copies.forget()
+        await bench.start_store()
+        await crew.grows(3 * EVENTS)
     await crew.grows(EVENTS)
 
 
