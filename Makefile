@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup run test check soak bench clean
+.PHONY: setup run test check soak faults bench clean
 
 setup: $(BIN)/.ready
 
@@ -26,6 +26,9 @@ test: check
 
 soak: setup
 	$(BIN)/pytest -m soak
+
+faults: setup
+	$(BIN)/python -m tests.faults --minutes 15 --report docs/reliability.md
 
 bench: setup
 	$(BIN)/python -m loadtest short

@@ -143,7 +143,7 @@ class Link:
         self._connection = connection
         self._connected_at_s = time.monotonic()
         self._up.set()
-        watching = asyncio.create_task(self._watch())
+        watching = asyncio.create_task(self._watch(connection))
         try:
             await asyncio.wait([watching, connection.lost], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -162,20 +162,40 @@ class Link:
             return
         if isinstance(reply, ResponseError):
             future.set_exception(_translate(reply))
-            self._leave_replica(reply)
+            if str(reply).startswith("READONLY"):
+                self._leave_replica()
         else:
             future.set_result(reply)
 
-    def _leave_replica(self, reply: ResponseError) -> None:
-        """End a connection to a server that takes no writes any more: it was the primary once."""
-        settled = time.monotonic() - self._connected_at_s > SETTLED_S
-        if self._connection is not None and settled and str(reply).startswith("READONLY"):
+    async def check_primary(self) -> None:
+        """Make sure that a primary answers: a replica may lack what its primary has.
+
+        Raises:
+            StoreUnavailable: a replica answered, or nobody.
+        """
+        try:
+            reply = await self.call("HELLO")
+        except ResponseError:
+            # Something between that does not know the question; it cannot be told apart.
+            return
+        if _is_replica(reply):
+            self._leave_replica()
+            raise StoreUnavailable("A replica answers in the store's place.", outcome="not_written")
+
+    def _leave_replica(self) -> None:
+        """End a connection to a server that was the primary once."""
+        if self._connection is not None and time.monotonic() - self._connected_at_s > SETTLED_S:
             logger.warning("the store has become a replica; connecting anew")
             self._connection.close()
 
-    async def _watch(self) -> None:
-        """Return once a call has waited too long."""
+    def _take_role(self, reply: asyncio.Future[Any]) -> None:
+        if not reply.cancelled() and reply.exception() is None and _is_replica(reply.result()):
+            self._leave_replica()
+
+    async def _watch(self, connection: Wire) -> None:
+        """Return once a call has waited too long; who only reads does not learn by the way that it reads a replica."""
         while True:
+            self.begin(connection, "HELLO").add_done_callback(self._take_role)
             await asyncio.sleep(self._timeout_s / 5)
             if self._open and time.monotonic() - self._open[0][1] > self._timeout_s:
                 logger.debug("store connection %s: no reply for %g s", self._name, self._timeout_s)
@@ -189,6 +209,11 @@ class Link:
             future, _ = self._open.popleft()
             if not future.done():
                 future.set_exception(StoreUnavailable("The store's connection was lost.", outcome=outcome))
+
+
+def _is_replica(hello: Any) -> bool:
+    """Tell what a server says of itself, in pairs of a name and a value."""
+    return isinstance(hello, list) and dict(zip(hello[::2], hello[1::2], strict=True)).get(b"role") == b"replica"
 
 
 def _translate(error: ResponseError) -> Exception:

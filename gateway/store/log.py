@@ -86,8 +86,13 @@ class LogReader:
             self._link, [name.record, name.stream], [max(from_seq, 0), entries, payload_bytes]
         )
         if word is Word.MISSING:
+            await self._link.check_primary()
             raise NotFound("There is no such run.")
-        return _head(reply), _entries(reply)
+        head = _head(reply)
+        if from_seq > head.seq:
+            # A log that lacks what was read from it has lost it, unless a replica tells that lags behind.
+            await self._link.check_primary()
+        return head, _entries(reply)
 
     async def read_event(self, name: LogName, seq: int) -> bytes | None:
         """Read one event; None where the log does not have it, or not any more.
@@ -106,6 +111,7 @@ class LogReader:
         """
         word, reply = await READ_NEWEST.call(self._link, [name.record, name.stream], [entries, payload_bytes])
         if word is Word.MISSING:
+            await self._link.check_primary()
             raise NotFound("There is no such run.")
         return _head(reply), _entries(reply)[::-1]
 

@@ -108,6 +108,8 @@ def main(arguments: list[str]) -> int:
     wanted = choose_faults(chosen)
     untried = {fault.title: lack for fault in wanted if (lack := missing(fault.kind)) is not None}
     faults = [fault for fault in wanted if fault.title not in untried]
+    if not faults:
+        sys.exit(f"None of these can be done here: {untried or chosen.only}")
     began_s = time.monotonic()
     done = asyncio.run(go_on(chosen, faults))
     titles = [fault.title for fault in faults]

@@ -23,6 +23,7 @@ DISK_MIB = 24
 LINK_S = 30.0
 STORE_OPTIONS = {"repl-diskless-sync-delay": "0", "repl-timeout": "5", "aof-load-truncated": "yes"}
 SETTINGS: dict[str, Any] = {"store_timeout_s": 1, "keepalive_s": 0.5, "store_hold_s": 5}
+STORE_CLOCK, GATEWAY_CLOCK = "store.clock", "gateway.clock"
 FAKETIME = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/local/lib/faketime/libfaketime.so.1")
 
 
@@ -32,7 +33,7 @@ class Kind(StrEnum):
     OUTER = "outer"  # two workers, and a store of its own process that syncs every write
     REPLICATED = "replicated"  # the same, and a replica of the store
     SMALL_DISK = "small_disk"  # the store, flushed every second, on a disk that can be filled
-    FAKED_CLOCK = "faked_clock"  # a store whose clock can be put
+    FAKED_CLOCK = "faked_clock"  # a store and a gateway whose clocks can be put, each by itself
     EMBEDDED = "embedded"  # the gateway's own store, on a disk that can be filled
     FOREIGN = "foreign"  # somebody else's gateway
 
@@ -121,8 +122,11 @@ async def open_bench(kind: Kind, folder: Path) -> AsyncIterator[Bench]:
         store = await start_store(stack, place, kind, folder)
         store_hop = await stack.enter_async_context(lay_proxy(Far(path=store.socket_path)))
         redis_url = f"redis://127.0.0.1:{store_hop.port}"
-        serve = serving(folder / "data", workers=2, redis_url=redis_url, **SETTINGS)
-        gateway = await stack.enter_async_context(serve)
+        gateway = GatewayProcess(folder / "data", workers=2, redis_url=redis_url, **SETTINGS)
+        if kind is Kind.FAKED_CLOCK:
+            gateway.environ |= fake_clock(folder / GATEWAY_CLOCK)
+        stack.callback(gateway.clean_up)
+        await gateway.start()
         client_hop = await stack.enter_async_context(lay_proxy(gateway.port))
         bench = Bench(
             kind=kind,
@@ -168,13 +172,7 @@ async def start_store(stack: AsyncExitStack, place: Path, kind: Kind, folder: Pa
     if kind is Kind.SMALL_DISK:
         options["appendfsync"] = "everysec"
     if kind is Kind.FAKED_CLOCK:
-        put_clock(folder, 0)
-        environ = {
-            "LD_PRELOAD": str(find_faketime()),
-            "FAKETIME_TIMESTAMP_FILE": str(folder / "clock"),
-            "FAKETIME_NO_CACHE": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
+        environ = fake_clock(folder / STORE_CLOCK)
     store = RunningStore(place, environ=environ, **options)
     await asyncio.to_thread(begin, store)
     stack.callback(store.stop)
@@ -187,10 +185,22 @@ def begin(store: RunningStore) -> None:
     store.start()
 
 
-def put_clock(folder: Path, offset_s: int) -> None:
-    """Have the store's clock differ from the true one by so much."""
-    (folder / "clock.new").write_text(f"{offset_s:+d}s")
-    (folder / "clock.new").replace(folder / "clock")
+def fake_clock(path: Path) -> dict[str, str]:
+    """Return the environment of a process whose clock is put by `put_clock`."""
+    put_clock(path, 0)
+    return {
+        "LD_PRELOAD": str(find_faketime()),
+        "FAKETIME_TIMESTAMP_FILE": str(path),
+        "FAKETIME_NO_CACHE": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+def put_clock(path: Path, offset_s: int) -> None:
+    """Have a faked clock differ from the true one by so much."""
+    new = path.with_suffix(".new")
+    new.write_text(f"{offset_s:+d}s")
+    new.replace(path)
 
 
 async def follow(bench: Bench) -> None:

@@ -34,7 +34,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # A store that forgets can tell only writers that keep a position.
-LOSSY = Pace(ways=(Way.NUMBERED,) * 3, lossy=True)
+LOSSY = Pace(ways=(Way.NUMBERED, Way.NUMBERED, Way.SOCKET), lossy=True)
 SPACIOUS = Pace(rest_s=0.001)
 
 CLIENT_HOP = [
@@ -46,6 +46,7 @@ FAULTS = [
     *(Fault(at="gateway → store", name=name, play=on_store_hop(play)) for name, play in HOP_FAULTS.items()),
     Fault(at="worker", name="SIGKILL", play=deaths.kill_worker),
     Fault(at="worker", name="SIGSTOP", play=deaths.freeze_worker, covered=True),
+    Fault(at="supervisor", name="SIGTERM", play=deaths.drain, covered=True),
     Fault(at="supervisor", name="SIGKILL", play=deaths.kill_supervisor),
     Fault(at="supervisor", name="SIGSTOP", play=deaths.freeze_supervisor),
     Fault(at="store", name="SIGKILL", play=deaths.kill_store),
@@ -58,6 +59,12 @@ FAULTS = [
     Fault(at="worker", name="memory limit, slow readers", play=losses.crowd_memory, pace=SPACIOUS),
     Fault(at="store", name="memory limit", play=losses.fill_memory),
     Fault(at="store", name="older copy restored", play=losses.restore_copy, pace=LOSSY),
+    Fault(
+        at="store",
+        name="older copy restored, a worker frozen",
+        play=losses.restore_under_frozen_worker,
+        pace=msgspec.structs.replace(LOSSY, reader_silence_s=20.0),
+    ),
     Fault(at="store", name="end of its file lost", play=losses.truncate_file, pace=LOSSY),
     Fault(
         at="store",
@@ -66,8 +73,15 @@ FAULTS = [
         kind=Kind.REPLICATED,
         pace=LOSSY,
     ),
+    Fault(
+        at="store",
+        name="replica promoted, clients' connections cut",
+        play=failovers.promote_in_a_storm,
+        kind=Kind.REPLICATED,
+        pace=LOSSY,
+    ),
     Fault(at="store", name="primary demoted, connections stay", play=failovers.demote_primary, kind=Kind.REPLICATED),
     Fault(at="store", name="full disk, flushed every second", play=losses.fill_disk, kind=Kind.SMALL_DISK),
     Fault(at="embedded store", name="full disk, flushed always", play=losses.fill_disk, kind=Kind.EMBEDDED),
-    Fault(at="store", name="clock steps", play=losses.step_clock, kind=Kind.FAKED_CLOCK),
+    Fault(at="store, gateway", name="clock steps", play=losses.step_clocks, kind=Kind.FAKED_CLOCK),
 ]

@@ -22,7 +22,7 @@ from tests.support.writers import create_run
 PATIENCE_S = 60.0
 AGAIN_S = 0.2
 KINDS = (SseReader, WebSocketReader, ClientReader)
-ALL_WAYS = (Way.NUMBERED, Way.KEYED, Way.ONCE)
+ALL_WAYS = (Way.NUMBERED, Way.KEYED, Way.ONCE, Way.SOCKET)
 
 Found = TypeVar("Found")
 
@@ -35,6 +35,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         readers_of_kind: So many of each kind of reader.
         rest_s: Each writer's pause between two appends.
         silence_s: How long anybody waits on a connection that says nothing; longer than the gateway's keep-alive.
+        reader_silence_s: The same for readers, if it differs.
         lossy: Whether the store will be made to forget what it acknowledged.
         scale: How many times as much is written between two blows.
     """
@@ -43,6 +44,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     readers_of_kind: int = 1
     rest_s: float = 0.01
     silence_s: float = 2.0
+    reader_silence_s: float | None = None
     lossy: bool = False
     scale: int = 1
 
@@ -110,14 +112,16 @@ async def gather_crew(direct: Address, through_url: str, pace: Pace) -> AsyncIte
     async with AsyncExitStack() as stack:
         writers = []
         for index, way in enumerate(pace.ways):
-            client = await stack.enter_async_context(Address(through_url, direct.key).client(pace.silence_s))
-            writers.append(FaultWriter(client, run_id, f"w{index}", way, rest_s=pace.rest_s))
+            through = Address(through_url, direct.key)
+            writer = FaultWriter(through, run_id, f"w{index}", way, timeout_s=pace.silence_s, rest_s=pace.rest_s)
+            writers.append(writer)
         reading = await stack.enter_async_context(asyncio.TaskGroup())
         crew = Crew(run_id, writers, reading, pace.scale)
         stack.callback(crew.clean_up)
         for kind in KINDS * pace.readers_of_kind:
             transcript = Transcript(strict=False)
-            crew.add_reader(kind(through_url, direct.key, run_id, silence_s=pace.silence_s, transcript=transcript))
+            silence_s = pace.reader_silence_s or pace.silence_s
+            crew.add_reader(kind(through_url, direct.key, run_id, silence_s=silence_s, transcript=transcript))
         async with asyncio.TaskGroup() as writing:
             for writer in writers:
                 writing.create_task(writer.run(crew.stopping))

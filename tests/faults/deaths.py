@@ -44,6 +44,13 @@ async def freeze_worker(bench: Bench, crew: Crew) -> None:
     await crew.grows(EVENTS)
 
 
+async def drain(bench: Bench, crew: Crew) -> None:
+    """SIGTERM the gateway, which drains, and start it again."""
+    await bench.the_gateway.stop()
+    await bench.the_gateway.start()
+    await crew.grows(EVENTS)
+
+
 async def kill_supervisor(bench: Bench, crew: Crew) -> None:
     """SIGKILL the parent of all workers, and start the gateway again."""
     await bench.the_gateway.kill()

@@ -7,6 +7,7 @@ import re
 
 from tests.faults.bench import Bench, follow
 from tests.faults.crew import Crew
+from tests.faults.network import cut_answers
 from tests.support.proxy import Cut, Far, Proxy
 from tests.support.running import RunningStore, wait_until
 
@@ -38,9 +39,19 @@ async def promote_replica(bench: Bench, crew: Crew) -> None:
     await follow(bench)
 
 
+async def promote_in_a_storm(bench: Bench, crew: Crew) -> None:
+    """The same while clients' connections are cut in the middle of answers."""
+    async with asyncio.TaskGroup() as blows:
+        blows.create_task(cut_answers(bench.client_hop, crew))
+        blows.create_task(promote_replica(bench, crew))
+
+
 async def demote_primary(bench: Bench, crew: Crew) -> None:
     """Change the roles of primary and replica in good order, as managed stores do: what leads to the store leads to
-    the new primary from now on, connections to the old one stay, and it takes no write any more."""
+    the new primary from now on, connections to the old one stay, and it takes no write any more.
+
+    It does not even learn of what is written now: who reads from it reads what was.
+    """
     replica, hop = its_replica(bench)
     primary = bench.the_store
     await crew.grows(EVENTS)
@@ -49,10 +60,13 @@ async def demote_primary(bench: Bench, crew: Crew) -> None:
     assert replica.ask("REPLICAOF NO ONE").startswith("+OK")
     hop.far = bench.the_store_hop.far = Far(path=replica.socket_path)
     hop.cut_all(Cut.RESET)
+    hop.hold()
     primary.ask(f"REPLICAOF 127.0.0.1 {hop.port}")
     primary.ask("CLIENT UNPAUSE")
     bench.store, bench.replica = replica, primary
     await crew.grows(EVENTS)
+    await crew.catches_up()
+    hop.release()
     await follow(bench)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.bench import Bench, put_clock
+from tests.faults.bench import GATEWAY_CLOCK, STORE_CLOCK, Bench, put_clock
 from tests.faults.crew import Crew
+from tests.faults.deaths import busiest, frozen
 from tests.support.copies import Copies, cut_short
 from tests.support.readers import SseReader
 from tests.support.running import wait_until
@@ -37,6 +38,23 @@ async def restore_copy(bench: Bench, crew: Crew) -> None:
     copies.restore()
     copies.forget()
     await bench.start_store()
+    await crew.grows(EVENTS)
+
+
+async def restore_under_frozen_worker(bench: Bench, crew: Crew) -> None:
+    """Have the store fall back, and its log grow past where it was, while a worker is frozen: it wakes up with events
+    in memory that never were."""
+    copies = Copies(bench.the_store.folder)
+    await crew.grows(EVENTS)
+    copies.take()
+    await crew.grows(EVENTS)
+    await crew.catches_up()
+    with frozen(busiest(bench)):
+        bench.the_store.kill()
+        copies.restore()
+        copies.forget()
+        await bench.start_store()
+        await crew.grows(3 * EVENTS)
     await crew.grows(EVENTS)
 
 
@@ -109,13 +127,14 @@ def full(disk: Path) -> Iterator[None]:
         ballast.unlink()
 
 
-async def step_clock(bench: Bench, crew: Crew) -> None:
-    """Put the store's clock forward and back, by 90 s and by two hours."""
-    offset_s = 0
-    for step_s in CLOCK_STEPS_S:
-        offset_s += step_s
-        put_clock(bench.folder, offset_s)
-        await crew.grows(EVENTS)
+async def step_clocks(bench: Bench, crew: Crew) -> None:
+    """Put the store's clock, then the gateway's, forward and back, by 90 s and by two hours."""
+    for clock in (STORE_CLOCK, GATEWAY_CLOCK):
+        offset_s = 0
+        for step_s in CLOCK_STEPS_S:
+            offset_s += step_s
+            put_clock(bench.folder / clock, offset_s)
+            await crew.grows(EVENTS)
 
 
 async def crowd_memory(bench: Bench, crew: Crew) -> None:

@@ -144,26 +144,26 @@ async def write(address: Address, run_id: str, path: Path, out: BinaryIO) -> Non
 
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    async with address.client(SILENCE_S) as client:
-        writer = FaultWriter(
-            client,
-            run_id,
-            path.stem,
-            Way.NUMBERED,
-            rest_s=0.01,
-            note=lambda append: note(Done(append)),
-            intend=lambda number, marks: note(Intent(number, marks)),
-        )
-        done = 0
-        for line in read_lines(path):
-            if isinstance(line, Intent):
-                writer.batches[line.number] = line.marks
-                writer.marks += len(line.marks)
-            elif isinstance(line, Done):
-                done = max(done, line.append.number)
-        if done < len(writer.batches):
-            await writer.settle(len(writer.batches))
-        await writer.run(stopping)
+    writer = FaultWriter(
+        address,
+        run_id,
+        path.stem,
+        Way.NUMBERED,
+        timeout_s=SILENCE_S,
+        rest_s=0.01,
+        note=lambda append: note(Done(append)),
+        intend=lambda number, marks: note(Intent(number, marks)),
+    )
+    done = 0
+    for line in read_lines(path):
+        if isinstance(line, Intent):
+            writer.batches[line.number] = line.marks
+            writer.marks += len(line.marks)
+        elif isinstance(line, Done):
+            done = max(done, line.append.number)
+    if done < len(writer.batches):
+        await writer.settle(len(writer.batches))
+    await writer.run(stopping)
 
 
 async def read(address: Address, run_id: str, path: Path, out: BinaryIO) -> None:

@@ -7,13 +7,11 @@ import random
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
 
-import httpx
-import msgspec
-
+from tests.faults.address import Address
+from tests.faults.channels import Channel, HttpChannel, SocketChannel
 from tests.faults.history import Append
-from tests.support.writers import Answer, Outcome, log_event, post_events
+from tests.support.writers import Outcome
 
 AGAIN_S = 0.05
 PATIENCE_S = 60.0
@@ -26,6 +24,7 @@ class Way(StrEnum):
     NUMBERED = "numbered"  # it repeats it under its writer_seq; told of a loss, it writes again what was lost
     KEYED = "keyed"  # it repeats it under its Idempotency-Key
     ONCE = "once"  # it lets go of it, and notes what it was told
+    SOCKET = "socket"  # as numbered, over a WebSocket
 
 
 class FaultWriter:
@@ -33,6 +32,7 @@ class FaultWriter:
 
     Args:
         name: Without a dash; marks begin with it.
+        timeout_s: How long it waits for an answer.
         rest_s: Its pause between two appends.
         note: Called with every append that it lets go of.
         intend: Called with every new batch and its number before it is sent.
@@ -40,11 +40,12 @@ class FaultWriter:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        address: Address,
         run_id: str,
         name: str,
         way: Way,
         *,
+        timeout_s: float,
         rest_s: float = 0,
         note: Callable[[Append], None] | None = None,
         intend: Callable[[int, tuple[str, ...]], None] | None = None,
@@ -56,9 +57,8 @@ class FaultWriter:
         self.failed_tries = 0
         self.failures: set[tuple[Outcome, int | None]] = set()
         self.name = name
-        self._client = client
-        self._path = f"/v1/runs/{run_id}/events"
         self._way = way
+        self._channel = open_channel(way, address, run_id, name, timeout_s)
         self._rest_s = rest_s
         self._note = note or (lambda _append: None)
         self._intend = intend or (lambda _number, _marks: None)
@@ -66,9 +66,12 @@ class FaultWriter:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Append batch after batch until told to stop."""
-        while not stopping.is_set():
-            await self.append(self._choice.randint(1, MOST_BATCH))
-            await asyncio.sleep(self._rest_s)
+        try:
+            while not stopping.is_set():
+                await self.append(self._choice.randint(1, MOST_BATCH))
+                await asyncio.sleep(self._rest_s)
+        finally:
+            await self._channel.close()
 
     async def append(self, count: int) -> None:
         """Append so many events in one request."""
@@ -98,7 +101,7 @@ class FaultWriter:
         tries = 0
         while True:
             tries += 1
-            answer = await self._send(number)
+            answer = await self._channel.send(number, self.batches[number])
             if answer.outcome in (Outcome.ACKNOWLEDGED, Outcome.REFUSED):
                 break
             outcomes.add(answer.outcome)
@@ -125,11 +128,10 @@ class FaultWriter:
             ended_s=time.monotonic(),
         )
 
-    async def _send(self, number: int) -> Answer:
-        headers = {"content-type": "application/json"}
-        body: dict[str, Any] = {"events": [log_event(mark) for mark in self.batches[number]]}
-        if self._way is Way.NUMBERED:
-            body |= {"writer": self.name, "writer_seq": number}
-        elif self._way is Way.KEYED:
-            headers["idempotency-key"] = f"{self.name}-{number}"
-        return await post_events(self._client, self._path, msgspec.json.encode(body), headers)
+
+def open_channel(way: Way, address: Address, run_id: str, name: str, timeout_s: float) -> Channel:
+    """Return what carries the appends of a writer of this way."""
+    if way is Way.SOCKET:
+        return SocketChannel(address, run_id, name, timeout_s=timeout_s)
+    numbered, keyed = way is Way.NUMBERED, way is Way.KEYED
+    return HttpChannel(address, run_id, name, timeout_s=timeout_s, numbered=numbered, keyed=keyed)

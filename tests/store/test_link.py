@@ -17,21 +17,37 @@ from tests.support.running import wait_until
 pytestmark = pytest.mark.anyio
 
 
-async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Speak the store's protocol: a command `SAY x` is answered `-x`, any other `+OK`."""
-    parser = hiredis.Reader(encoding="utf-8")
-    while chunk := await reader.read(4096):
-        parser.feed(chunk)
-        while (command := parser.gets()) is not False:
-            writer.write(f"-{command[1]}\r\n".encode() if command[0] == "SAY" else b"+OK\r\n")
-    writer.close()
+class Server:
+    """Speaks the store's protocol: a command `SAY x` is answered `-x`, `HELLO` with its role, any other `+OK`."""
+
+    def __init__(self, role: str = "master") -> None:
+        self.role = role
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        parser = hiredis.Reader(encoding="utf-8")
+        while chunk := await reader.read(4096):
+            parser.feed(chunk)
+            while (command := parser.gets()) is not False:
+                writer.write(self._reply(command))
+        writer.close()
+
+    def _reply(self, command: list[str]) -> bytes:
+        match command:
+            case ["SAY", what]:
+                return f"-{what}\r\n".encode()
+            case ["HELLO"] if not self.role:
+                return b"-ERR unknown command 'HELLO'\r\n"
+            case ["HELLO"]:
+                return f"*4\r\n$5\r\nproto\r\n:2\r\n$4\r\nrole\r\n+{self.role}\r\n".encode()
+        return b"+OK\r\n"
 
 
 @asynccontextmanager
-async def linked() -> AsyncIterator[Link]:
+async def linked(speaker: Server | None = None, *, timeout_s: float = 5.0) -> AsyncIterator[Link]:
     """Give a link to a server that says what it is told to."""
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    link = Link(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", "test")
+    server = await asyncio.start_server((speaker or Server()).answer, "127.0.0.1", 0)
+    link = Link(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", "test", timeout_s=timeout_s)
     running = asyncio.create_task(link.run())
     try:
         yield link
@@ -84,3 +100,25 @@ async def test_a_primary_that_was_demoted_is_left() -> None:
 
         await wait_until(is_left, timeout_s=30)
         assert await link.call("PING") == b"OK"
+
+
+async def test_a_reader_leaves_a_primary_that_was_demoted() -> None:
+    """A link that only reads is never refused, and finds out all the same that it reads a replica."""
+    server = Server()
+    async with linked(server, timeout_s=1) as link:
+        assert await link.call("PING") == b"OK"
+        server.role = "replica"
+        await wait_until(lambda: link.connects > 1, timeout_s=30)
+
+
+async def test_what_only_a_primary_knows_is_not_taken_from_a_replica() -> None:
+    """A replica's word that something is not there counts for nothing; that of whoever has no role, or is the
+    primary, does."""
+    server = Server()
+    async with linked(server) as link:
+        await link.check_primary()
+        server.role = ""
+        await link.check_primary()
+        server.role = "replica"
+        with pytest.raises(StoreUnavailable, match="replica"):
+            await link.check_primary()

@@ -50,6 +50,7 @@ class GatewayProcess:
         self.data_dir = data_dir
         self.workers = workers
         self.settings = {**SETTINGS, **settings}
+        self.environ: dict[str, str] = {}
         self.key = str(self.settings["dev_key"])
         self.log_path = data_dir.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
@@ -84,7 +85,7 @@ class GatewayProcess:
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", "serve", *arguments],
-                env={**environ, **chosen},
+                env={**environ, **self.environ, **chosen},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
