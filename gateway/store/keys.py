@@ -23,6 +23,7 @@ timer partition.
     gw:{q:<tenant>:<queue>}:…            an entry leaves with its run; `used` and `limits` hold one for each agent
     gw:{timers:<nn>}                     for ever, an entry leaves when nothing is due any more
     gw:{access}:keys :secret :tenants    for ever
+    gw:{access}:reconciling              seconds after the reconciler that has the turn is gone
 """
 
 from __future__ import annotations
@@ -237,6 +238,9 @@ def timers(number: int) -> str:
 
 TENANTS = "gw:{access}:tenants"
 """SET: every tenant that ever created a run or a file; the reconciler walks it."""
+
+RECONCILING = "gw:{access}:reconciling"
+"""STRING: who finishes what was left half done, so that others need not."""
 
 API_KEYS = "gw:{access}:keys"
 """HASH: SHA-256 of an API key → its record."""

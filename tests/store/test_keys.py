@@ -54,6 +54,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
     r"gw:\{timers:\d\d\}": ("zset", "an entry leaves when nothing is due any more"),
     r"gw:\{access\}:keys": ("hash", "for ever"),
     r"gw:\{access\}:secret": ("string", "for ever"),
+    r"gw:\{access\}:reconciling": ("string", "expires"),
     r"gw:\{access\}:tenants": ("set", "for ever"),
 }
 
@@ -135,6 +136,7 @@ async def test_every_key_has_a_documented_name_and_lifetime(empty_store: Running
     """After a session that does everything once; nothing documented is missing either."""
     async with run_gateway(empty_store.url, idempotency_s=3600) as api, connect(empty_store.url) as link:
         await be_busy(api)
+        await wait_until(lambda: link.call("EXISTS", keys.RECONCILING))
         found = await describe(link)
         unseen = set(PATTERNS)
         for name, (kind, left_ms) in found.items():
