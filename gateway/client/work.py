@@ -39,6 +39,7 @@ class AgentFields(TypedDict, total=False):
 
 class _AgentPage(msgspec.Struct):
     data: list[AgentRecord]
+    next_cursor: str | None = None
 
 
 class _Claims(msgspec.Struct):
@@ -62,8 +63,14 @@ class Agents:
 
     async def list(self) -> AsyncGenerator[AgentRecord, None]:
         """Yield the registered agents, by id."""
-        for agent in (await self._transport.call("GET", "/v1/agents", _AgentPage)).data:
-            yield agent
+        params: dict[str, str] = {}
+        while True:
+            page = await self._transport.call("GET", "/v1/agents", _AgentPage, params=params)
+            for agent in page.data:
+                yield agent
+            if not page.next_cursor:
+                return
+            params["cursor"] = page.next_cursor
 
 
 class Work:

@@ -99,6 +99,7 @@ def _record_usage(state: Folded, event: Event, data: catalogue.UsageRecorded) ->
 
 
 def _add_checkpoint(state: Folded, event: Event, data: catalogue.CheckpointCreated) -> None:
+    state.boundary_seq = event.seq
     state.checkpoints.append(
         Checkpoint(
             seq=event.seq,

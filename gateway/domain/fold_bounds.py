@@ -167,4 +167,7 @@ def _drop(state: Folded, cut: int, pinned: dict[int, Entry]) -> None:
     for named in (state.outputs, state.questions):
         for key in [key for key, entry in named.items() if not stays(entry)]:
             del named[key]
+    kept_messages = {message.seq for message in state.messages}
+    for seq in [seq for seq in state.cuts if seq not in kept_messages]:
+        del state.cuts[seq]
     del state.places

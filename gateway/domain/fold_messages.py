@@ -6,13 +6,16 @@ role; so two steps that speak at once do not mix. Of a long text only the beginn
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Final
 
 from gateway.domain import catalogue
 from gateway.domain.events import Event
-from gateway.domain.fold_state import Folded, Message
+from gateway.domain.fold_state import Cut, Folded, Message
 
 MESSAGE_CHARS: Final = 256 * 1024
+CUTS: Final = 64
+"""Boundaries of one message that are remembered, the last ones."""
 
 
 def join_delta(state: Folded, event: Event, data: catalogue.Message) -> None:
@@ -22,6 +25,7 @@ def join_delta(state: Folded, event: Event, data: catalogue.Message) -> None:
         message = _continue(state, event, data)
     message = message or _add(state, event, data)
     message.role = message.role or data.role
+    _note_cut(state, message)
     if message.elided_bytes or len(message.content) + len(data.content) > MESSAGE_CHARS:
         message.elided_bytes += len(data.content.encode("utf-8", "surrogatepass"))
         return
@@ -36,8 +40,50 @@ def complete_message(state: Folded, event: Event, data: catalogue.Message) -> No
     """Close a message with its whole text; its id may come only now."""
     message = _find(state, event, data) or _continue(state, event, data) or _add(state, event, data)
     message.role = message.role or data.role
+    _note_cut(state, message)
+    _check_cuts(state, message, data.content)
     message.content, message.elided_bytes = data.content, 0
     message.completed, message.ended_at = True, event.created_at
+
+
+def cut_messages(state: Folded, first: int, last: int) -> None:
+    """Take out of messages that began before seq `first` what was said from it to seq `last`: it is said again."""
+    for seq, cuts in list(state.cuts.items()):
+        index = next((i for i, cut in enumerate(cuts) if first - 1 <= cut.boundary_seq <= last), None)
+        place = bisect_left(state.messages, seq, key=lambda message: message.seq)
+        if seq >= first or index is None:
+            continue
+        message, cut = state.messages[place], cuts[index]
+        del cuts[index:]
+        if not cuts:
+            del state.cuts[seq]
+        if cut.units is None:
+            message.superseded = True
+            continue
+        message.content, message.elided_bytes = _first_units(message.content, cut.units), cut.elided_bytes
+        message.completed, message.ended_at = False, None
+
+
+def _note_cut(state: Folded, message: Message) -> None:
+    """Note what a message has that now goes on beyond a boundary."""
+    if message.seq > state.boundary_seq:
+        return
+    cuts = state.cuts.setdefault(message.seq, [])
+    if not cuts or cuts[-1].boundary_seq < state.boundary_seq:
+        units = len(message.content.encode("utf-16-le", "surrogatepass")) // 2
+        cuts.append(Cut(state.boundary_seq, units, message.elided_bytes))
+        del cuts[:-CUTS]
+
+
+def _check_cuts(state: Folded, message: Message, whole: str) -> None:
+    """Give up cuts of a message whose whole text does not go on from what it had."""
+    for cut in state.cuts.get(message.seq, ()):
+        if cut.units is not None and not whole.startswith(_first_units(message.content, cut.units)):
+            cut.units = None
+
+
+def _first_units(text: str, units: int) -> str:
+    return text.encode("utf-16-le", "surrogatepass")[: 2 * units].decode("utf-16-le", "surrogatepass")
 
 
 def _find(state: Folded, event: Event, data: catalogue.Message) -> Message | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from gateway.domain import catalogue
 from gateway.domain.events import Event
+from gateway.domain.fold_messages import cut_messages
 from gateway.domain.fold_state import Change, File, Folded, Message, Output, Question, Step, ToolCall
 from gateway.domain.fold_steps import abandon, abandon_all
 
@@ -49,10 +50,12 @@ def close(state: Folded, event: Event, data: catalogue.InputClosed) -> None:
 
 
 def begin_attempt(state: Folded, event: Event, data: catalogue.AttemptStarted) -> None:
-    """Mark what began within the superseded seqs: the new attempt does it again."""
+    """Mark what began within the superseded seqs, and cut what was said in them: the new attempt does it again."""
+    state.boundary_seq = event.seq
     if data.supersedes is None:
         return
     first, last = data.supersedes
+    cut_messages(state, first, last)
     for entry in _began_since(state, first):
         if entry.seq <= last:
             entry.superseded = True

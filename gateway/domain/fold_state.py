@@ -67,6 +67,17 @@ class Message(msgspec.Struct, kw_only=True):
     superseded: bool = False
 
 
+class Cut(msgspec.Struct, array_like=True):
+    """What a message had at `boundary_seq`: so many UTF-16 units, as browsers count them, and bytes left out.
+
+    None of units where its later whole text does not begin with what it had.
+    """
+
+    boundary_seq: int
+    units: int | None
+    elided_bytes: int
+
+
 class Usage(msgspec.Struct, kw_only=True):
     """What one model call took. It counts even when its attempt was superseded."""
 
@@ -173,10 +184,13 @@ class Folded(msgspec.Struct, kw_only=True, dict=True):
     Its JSON can be decoded and folded on. Entries that began before `kept_from_seq` were dropped for their bytes,
     but for some that have not ended; `totals` count them too. `logs` and `custom` keep only the last ones;
     `log_count` and `custom_count` say how many there were. `settled_bytes` is what the entries took when some were
-    last dropped, `fresh_bytes` how much of the log was folded since.
+    last dropped, `fresh_bytes` how much of the log was folded since. `cuts` say, by the seq of a message that went on
+    beyond a checkpoint or into another attempt, what of it stood before; `boundary_seq` is the last such place.
     """
 
     as_of_seq: int = 0
+    boundary_seq: int = 0
+    cuts: dict[int, list[Cut]] = {}
     kept_from_seq: int = 1
     settled_bytes: int = 0
     fresh_bytes: int = 0

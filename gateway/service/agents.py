@@ -89,11 +89,11 @@ class Agents:
                 return presets[name]
         return None
 
-    async def list(self, grant: Grant) -> list[Agent]:
-        """Return the registered agents within reach, by id."""
+    async def page(self, grant: Grant, after_id: str | None, limit: int) -> tuple[list[Agent], str | None]:
+        """Return registered agents within reach, by id, and after which id the next page begins, None at the end."""
         access.require_tenant_wide(grant)
-        found = await self._store.list(grant.tenant)
-        return [_agent(stored) for stored in found if grant.agents is None or stored.agent_id in grant.agents]
+        found, next_after = await self._store.page(grant.tenant, after_id, limit, within=grant.agents)
+        return [_agent(stored) for stored in found], next_after
 
 
 def _require_agent(grant: Grant, agent_id: str) -> None:

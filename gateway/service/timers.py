@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -30,6 +31,7 @@ STUCK_MS = 5_000
 ABANDONED_MS = 60_000
 LOOK_AGAIN_MS = 500
 RECONCILE_S = 2.0
+TURN_MS = 5_000
 
 RUN = "run"
 """The kind of a timer whose member is a run's id alone."""
@@ -65,6 +67,7 @@ class Timers:
         self._timers = timers
         self._indexes = indexes
         self._lookers = lookers
+        self._process_id = secrets.token_hex(8)
         self._listening_since_ms: int | None = None
 
     async def run(self) -> None:
@@ -187,6 +190,9 @@ class Timers:
         while True:
             await asyncio.sleep(RECONCILE_S)
             try:
+                # One process walks the tenants; when it is gone, another one does.
+                if not await self._indexes.take_turn(self._process_id, TURN_MS):
+                    continue
                 before_ms = self._journal.clock.now_ms() - STUCK_MS
                 for tenant in await self._indexes.tenants():
                     await self.finish_changes(tenant, before_ms=before_ms)

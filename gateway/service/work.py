@@ -35,6 +35,10 @@ from gateway.store.runs import Dedupe, Guard, RunStore
 logger = logging.getLogger(__name__)
 
 TOKEN_BYTES = 24
+CLAIM_BYTES = 16 * 1024 * 1024
+"""An answer that has so much takes no further run; those stay in their queue."""
+RUN_BYTES = 1536 * 1024
+"""What a run may take of that: an input, metadata, a checkpoint and some answers."""
 SEARCH_ENTRIES = 1_000
 SEARCH_BYTES = 1024 * 1024
 
@@ -114,8 +118,8 @@ class Work:
         deadline_s = loop.time() + wait_s
         async with self._bells.listen(caller.tenant, queues) as bell:
             while True:
-                claimed = await self._claim_now(caller.grant, queues, most, worker)
-                if len(claimed) == most:
+                claimed, is_full = await self._claim_now(caller.grant, queues, most, worker)
+                if is_full:
                     # There may be more for whoever waits beside this one.
                     bell.pass_on()
                 elif caller.grant.agents is not None:
@@ -155,18 +159,26 @@ class Work:
 
         await asyncio.gather(*map(release, claimed))
 
-    async def _claim_now(self, grant: Grant, queues: Sequence[str], most: int, worker: str | None) -> list[Claimed]:
+    async def _claim_now(
+        self, grant: Grant, queues: Sequence[str], most: int, worker: str | None
+    ) -> tuple[list[Claimed], bool]:
+        """Claim what is there; returns it and whether that is all that one answer may hold."""
         claimed: list[Claimed] = []
+        left_bytes = CLAIM_BYTES
         for name in dict.fromkeys(queues):
-            while len(claimed) < most:
+            while len(claimed) < most and left_bytes > 0:
                 began_s = time.monotonic()
-                reserved = await self._queues.reserve(grant.tenant, name, most - len(claimed), grant.agents)
+                # No more at once than there is room for, if all of them are as large as they may be.
+                count = min(most - len(claimed), max(1, left_bytes // RUN_BYTES))
+                reserved = await self._queues.reserve(grant.tenant, name, count, grant.agents)
                 await self._ask_after(grant.tenant, name, reserved.suspects)
                 if not reserved.run_ids and not reserved.unfinished:
                     break
                 tries = [self._try_claim(grant, name, run_id, worker, began_s) for run_id in reserved.run_ids]
-                claimed += [taken for taken in await asyncio.gather(*tries) if taken is not None]
-        return claimed
+                taken = [each for each in await asyncio.gather(*tries) if each is not None]
+                claimed += taken
+                left_bytes -= sum(map(_told_bytes, taken))
+        return claimed, len(claimed) == most or left_bytes <= 0
 
     async def _try_claim(
         self, grant: Grant, queue: str, run_id: str, worker: str | None, began_s: float
@@ -296,11 +308,16 @@ class Work:
         )
         return outcome.run
 
-    async def queues(self, grant: Grant) -> list[QueueDepth]:
-        """Return the depth of each of the tenant's queues."""
+    async def queues(self, grant: Grant, after: str | None, limit: int) -> tuple[list[QueueDepth], str | None]:
+        """Return the depths of queues, by name, and after which name the next page begins, None at the end."""
         access.require_tenant_wide(grant)
-        names = await self._queues.names(grant.tenant)
-        return list(await asyncio.gather(*(self._queues.depth(grant.tenant, name) for name in names)))
+        return await self._queues.page(grant.tenant, after, limit)
+
+
+def _told_bytes(claimed: Claimed) -> int:
+    """Return about how much an answer says of a claimed run."""
+    parts = (claimed.run.spec.input, claimed.run.spec.metadata, claimed.checkpoint, claimed.answers, claimed.preset)
+    return sum(len(msgspec.json.encode(part)) for part in parts)
 
 
 def _start(run: Run, draft: Draft) -> None:

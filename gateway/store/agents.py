@@ -30,7 +30,7 @@ class AgentStore:
         """Store a definition as the next version; returns what then stands there, and whether it is new."""
         word, reply = await PUT_AGENT.call(
             self._writes,
-            [keys.agents(tenant), keys.agent_versions(tenant)],
+            [keys.agents(tenant), keys.agent_versions(tenant), keys.agent_ids(tenant)],
             [agent_id, fingerprint, definition],
         )
         version, updated_us, created_us = reply
@@ -44,11 +44,26 @@ class AgentStore:
             line = await self._reads.call("HGET", keys.agent_versions(tenant), f"{agent_id} {version}")
         return None if line is None else _read(agent_id, line)
 
-    async def list(self, tenant: str) -> list[StoredAgent]:
-        """Return the tenant's agents as they are, by id."""
-        reply = await self._reads.call("HGETALL", keys.agents(tenant))
-        pairs = zip(reply[::2], reply[1::2], strict=True)
-        return sorted((_read(name.decode(), line) for name, line in pairs), key=lambda agent: agent.agent_id)
+    async def page(
+        self, tenant: str, after_id: str | None, limit: int, *, within: frozenset[str] | None = None
+    ) -> tuple[list[StoredAgent], str | None]:
+        """Return agents as they are, by id, and the id after which the next page begins, None at the end.
+
+        Args:
+            within: Those that may be shown; None for all.
+        """
+        if within is None:
+            low = "-" if after_id is None else f"({after_id}"
+            reply = await self._reads.call("ZRANGE", keys.agent_ids(tenant), low, "+", "BYLEX", "LIMIT", 0, limit + 1)
+            ids = [name.decode() for name in reply]
+        else:
+            ids = sorted(name for name in within if after_id is None or name > after_id)
+        shown = ids[:limit]
+        if not shown:
+            return [], None
+        lines = await self._reads.call("HMGET", keys.agents(tenant), *shown)
+        found = [_read(name, line) for name, line in zip(shown, lines, strict=True) if line is not None]
+        return found, shown[-1] if len(ids) > limit else None
 
 
 def _read(agent_id: str, line: bytes) -> StoredAgent:

@@ -248,6 +248,14 @@ class IndexStore:
         """Return every tenant that ever created a run or a file."""
         return [t.decode() for t in await self._reads.call("SMEMBERS", keys.TENANTS)]
 
+    async def take_turn(self, process_id: str, lifetime_ms: int) -> bool:
+        """Whether it is this process's turn to finish what was left half done; a turn that is not renewed ends."""
+        mine = process_id.encode()
+        holder = await self._writes.call("SET", keys.RECONCILING, mine, "NX", "GET", "PX", lifetime_ms)
+        if holder == mine:
+            await self._writes.call("PEXPIRE", keys.RECONCILING, lifetime_ms)
+        return holder in (None, mine)
+
     async def dependents(self, tenant: str, run_id: str) -> list[str]:
         """Return the runs that were created to wait for this one."""
         reply = await self._reads.call("ZRANGE", keys.index(tenant, "depends_on", run_id), 0, -1)

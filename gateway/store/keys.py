@@ -17,12 +17,13 @@ timer partition.
     gw:{t:<tenant>}:swept                an hour after the search for forgotten bytes of files
     gw:{t:<tenant>}:clock                for ever, one a tenant
     gw:{t:<tenant>}:feed :feedlog        for ever, trimmed to `feed_entries`
-    gw:{t:<tenant>}:queues :agents :agentversions   for ever, an entry a queue, an agent, a version of an agent
+    gw:{t:<tenant>}:queuenames :agents :agentids :agentversions   for ever, an entry a queue, an agent, a version of one
     gw:{t:<tenant>}:hooksecrets          an entry a webhook of an agent, until its definition has it no more
     gw:{t:<tenant>}:schedules :scheduleids   an entry a schedule, until it is removed
     gw:{q:<tenant>:<queue>}:…            an entry leaves with its run; `used` and `limits` hold one for each agent
     gw:{timers:<nn>}                     for ever, an entry leaves when nothing is due any more
     gw:{access}:keys :secret :tenants    for ever
+    gw:{access}:reconciling              seconds after the reconciler that has the turn is gone
 """
 
 from __future__ import annotations
@@ -160,13 +161,18 @@ def feed_channel(tenant: str) -> str:
 
 
 def queues(tenant: str) -> str:
-    """SET: every queue of the tenant that ever had a run."""
-    return _tenant(tenant, "queues")
+    """ZSET: every queue of the tenant that ever had a run, all at 0, in the order of their bytes."""
+    return _tenant(tenant, "queuenames")
 
 
 def agents(tenant: str) -> str:
     """HASH: agent id → its present definition."""
     return _tenant(tenant, "agents")
+
+
+def agent_ids(tenant: str) -> str:
+    """ZSET: the ids of the tenant's agents, all at 0, in the order of their bytes."""
+    return _tenant(tenant, "agentids")
 
 
 def agent_versions(tenant: str) -> str:
@@ -237,6 +243,9 @@ def timers(number: int) -> str:
 
 TENANTS = "gw:{access}:tenants"
 """SET: every tenant that ever created a run or a file; the reconciler walks it."""
+
+RECONCILING = "gw:{access}:reconciling"
+"""STRING: who finishes what was left half done, so that others need not."""
 
 API_KEYS = "gw:{access}:keys"
 """HASH: SHA-256 of an API key → its record."""

@@ -52,7 +52,7 @@ class QueueStore:
     async def register(self, tenant: str, name: str) -> None:
         """Have the queue listed; to be called before a run enters it."""
         if (tenant, name) not in self._known:
-            await self._link.call("SADD", keys.queues(tenant), name)
+            await self._link.call("ZADD", keys.queues(tenant), 0, name)
             self._known.add((tenant, name))
 
     async def sync(self, run: Run) -> None:
@@ -106,7 +106,15 @@ class QueueStore:
 
     async def names(self, tenant: str) -> list[str]:
         """Return the tenant's queues by name."""
-        return sorted(name.decode() for name in await self._link.call("SMEMBERS", keys.queues(tenant)))
+        return [name.decode() for name in await self._link.call("ZRANGE", keys.queues(tenant), 0, -1)]
+
+    async def page(self, tenant: str, after: str | None, limit: int) -> tuple[list[QueueDepth], str | None]:
+        """Return queues by name, and the name after which the next page begins, None at the end."""
+        low = "-" if after is None else f"({after}"
+        reply = await self._link.call("ZRANGE", keys.queues(tenant), low, "+", "BYLEX", "LIMIT", 0, limit + 1)
+        names = [name.decode() for name in reply]
+        depths = await asyncio.gather(*(self.depth(tenant, name) for name in names[:limit]))
+        return list(depths), names[limit - 1] if len(names) > limit else None
 
     async def depth(self, tenant: str, name: str) -> QueueDepth:
         """Return how much a queue holds."""

@@ -189,7 +189,7 @@ async def test_ended_runs_are_replayed_restarted_and_queued_again(page: Page, ga
     await act(page, "restart")
     await wait_status(page, "queued")
     await page.wait_text("attempt 2", within="[data-part=attempt]")
-    await gateway.append(run["id"], COMPLETE)
+    await gateway.append(run["id"], COMPLETE, attempt=2)
     await wait_link(page, "ended")
     await act(page, "replay")
     await page.wait_text(f"replay of {run['id']}")

@@ -174,6 +174,46 @@ def test_a_new_attempt_supersedes_what_it_does_again() -> None:
     assert (state.outputs["k"].seq, state.outputs["k"].superseded) == (12, False)
 
 
+SAVE = ("checkpoint.created", {"source": "s", "state": 1})
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_message_is_cut_where_it_was_superseded(stored: bool) -> None:
+    """What it had before the checkpoint stays, also of a whole text, and the next attempt goes on from there."""
+    events = log(
+        delta("kept \N{GRINNING FACE}", message_id="m"),
+        delta("own", step_id="s"),
+        SAVE,
+        delta(" lost", message_id="m"),
+        ("message.completed", {"content": "kept \N{GRINNING FACE} lost!", "message_id": "m"}),
+        delta("all lost", message_id="n"),
+        attempt(2, 4, 6),
+        delta(" new", message_id="m"),
+    )
+    state = fold_all(events[:5])
+    state = fold_all(events[5:], store(state) if stored else state)
+    assert [(m.content, m.completed, m.superseded) for m in state.messages] == [
+        ("kept \N{GRINNING FACE} new", False, False),
+        ("own", False, False),
+        ("all lost", False, True),
+    ]
+
+
+def test_a_message_is_cut_at_the_checkpoint_that_was_gone_back_to() -> None:
+    """Also an older one, and where nothing was said right after it."""
+    events = log(delta("a", message_id="m"), SAVE, SAVE, delta("b", message_id="m"), SAVE, delta("c", message_id="m"))
+    for first, left in ((3, "a"), (4, "a"), (6, "ab"), (7, "abc")):
+        state = fold_all([*events, *log(*[("log", {})] * 6, attempt(2, first, 6))[6:]])
+        assert [m.content for m in state.messages] == [left]
+
+
+def test_a_whole_text_that_says_otherwise_is_withdrawn_whole() -> None:
+    """What it said before the checkpoint cannot be told from the rest."""
+    done = ("message.completed", {"content": "another", "message_id": "m"})
+    state = fold_all(log(delta("one", message_id="m"), SAVE, done, attempt(2, 3, 3)))
+    assert [(m.content, m.superseded) for m in state.messages] == [("another", True)]
+
+
 def test_usage_counts_in_every_attempt() -> None:
     """What was spent stays spent, superseded or not."""
     usage = ("usage.recorded", {"provider": "p", "model": "m", "prompt_tokens": 10, "completion_tokens": 3,

@@ -37,7 +37,7 @@ async def receiver(anyio_backend: object) -> AsyncIterator[Receiver]:
 @pytest.fixture(scope="module")
 async def api(store: RunningStore, anyio_backend: object) -> AsyncIterator[RunningGateway]:
     """A gateway that tries again soon, twice."""
-    async with run_gateway(store.url, webhook_retry_s="0.05,0.1", webhook_timeout_s=0.5, **ALLOWED) as running:
+    async with run_gateway(store.url, webhook_retry_s="0.05,0.1", **ALLOWED) as running:
         yield running
 
 
@@ -114,18 +114,28 @@ async def test_what_is_not_taken_is_tried_again_in_its_order(api: RunningGateway
         got.verify()
 
 
-async def test_a_receiver_that_does_not_answer_in_time_is_tried_again(api: RunningGateway, receiver: Receiver) -> None:
+async def test_a_receiver_that_does_not_answer_in_time_is_tried_again(store: RunningStore, receiver: Receiver) -> None:
     """It sees the message at least once, and the same one."""
     receiver.hold.clear()
-    run_id = await make_run(api, receiver, "custom.talk")
-    accepted(await api.append(run_id, TALK))
-    await wait_tries(api, run_id, 1)
-    receiver.hold.set()
-    tries = await wait_tries(api, run_id, 2)
-    assert [(made["outcome"], made["status"], made["error"]) for made in tries] == [
-        ("retrying", None, "timeout"),
-        ("delivered", 204, None),
-    ]
+    rests = ",".join(["0.05"] * 50)
+    async with run_gateway(store.url, webhook_retry_s=rests, webhook_timeout_s=0.5, **ALLOWED) as api:
+        run_id = await make_run(api, receiver, "custom.talk")
+        accepted(await api.append(run_id, TALK))
+
+        async def was_tried() -> bool:
+            return bool(await get_tries(api, run_id))
+
+        await wait_until(was_tried)
+        receiver.hold.set()
+
+        async def was_taken() -> bool:
+            return bool((await get_tries(api, run_id))[-1]["outcome"] == "delivered")
+
+        await wait_until(was_taken)
+        *late, taken = [(made["outcome"], made["status"], made["error"]) for made in await get_tries(api, run_id)]
+    # On a busy machine more than one try may come too late.
+    assert set(late) == {("retrying", None, "timeout")}
+    assert taken == ("delivered", 204, None)
     assert len({got.message_id for got in receiver.received}) == 1
 
 
@@ -214,7 +224,8 @@ async def test_an_event_that_comes_while_its_receiver_is_told_is_not_forgotten(
         await wait_until(lambda: len(receiver.received) > count)  # noqa: B023 - awaited here
         # The receiver has it; whether that is noted yet is chance.
         accepted(await api.append(run_id, TALK))
-        await wait_until(lambda: len(receiver.received) > count + 1, timeout_s=3)  # noqa: B023 - awaited here
+        # The hold of whoever tells would run out after fifteen seconds.
+        await wait_until(lambda: len(receiver.received) > count + 1, timeout_s=12)  # noqa: B023 - awaited here
 
 
 async def test_a_next_try_is_not_put_off_by_events_that_come_meanwhile(
@@ -234,8 +245,8 @@ async def test_a_next_try_is_not_put_off_by_events_that_come_meanwhile(
 
     await wait_until(was_asked_for)
     receiver.hold.set()
-    # The hold of whoever tells would have run out after five seconds more.
-    await wait_until(lambda: len(receiver.received) == 3, timeout_s=3)
+    # The hold of whoever tells would have run out after fifteen seconds.
+    await wait_until(lambda: len(receiver.received) == 3, timeout_s=12)
 
 
 async def test_a_holder_that_died_is_followed_by_another(api: RunningGateway, receiver: Receiver, link: Link) -> None:
@@ -244,7 +255,7 @@ async def test_a_holder_that_died_is_followed_by_another(api: RunningGateway, re
     run_id = await make_run(api, receiver, "custom.talk")
     accepted(await api.append(run_id, LOG))
     await settle(api, run_id)
-    dead = await hooks.begin(run_id, "h", "dead", 700)
+    dead = await hooks.begin(run_id, "h", "dead", 3_000)
     assert dead.cursor is not None
     accepted(await api.append(run_id, TALK))
     assert receiver.received == []

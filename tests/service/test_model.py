@@ -83,7 +83,7 @@ class Bench:
         self.portal = portal
         self.choke = choke
         self.api = api
-        self.client = httpx.Client(base_url=api.url, headers={"authorization": f"Bearer {api.key}"}, timeout=20)
+        self.client = httpx.Client(base_url=api.url, headers={"authorization": f"Bearer {api.key}"}, timeout=60)
 
     def post(self, path: str, body: Any, *, cut: Any = None, token: str | None = None) -> httpx.Response:
         """Post, cut where `cut` says, and post again until it is answered."""
@@ -359,8 +359,8 @@ def machine_over(bench: Bench) -> type[RuleBasedStateMachine]:
             bench.reconcile()
             waiting = {model.id for model in self.models if model.status == "queued"}
             while waiting:
-                # What a cut claim had reserved shows again after five seconds.
-                body = {"queues": [self.queue], "max": 100, "wait_s": 8}
+                # What a cut claim had reserved shows again after five seconds, and is looked for every two.
+                body = {"queues": [self.queue], "max": 100, "wait_s": 30}
                 data = bench.post("/v1/claims", body).json()["data"]
                 assert data, f"in no queue: {waiting}"
                 for taken in data:

@@ -24,7 +24,7 @@ from gateway.store.link import Link
 from gateway.store.log import LogName, LogReader
 from gateway.store.runs import Dedupe
 from tests.support.links import BEGIN_MS, connect, make_spec
-from tests.support.running import RunningStore
+from tests.support.running import RunningStore, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -243,3 +243,18 @@ async def test_an_entry_that_was_dropped_too_early_can_be_entered_again(link: Li
     assert (await shelf.read(name))[0] == [second.id]
     await shelf.indexes.enter([name], Position(first.created_us, first.id))
     assert (await shelf.read(name))[0] == [second.id, first.id]
+
+
+async def test_one_process_has_the_turn_until_it_is_gone(empty_store: RunningStore) -> None:
+    """It keeps it as long as it asks again; another has it when it does not."""
+    async with connect(empty_store.url) as link:
+        indexes = IndexStore(link, link, feed_entries=10)
+        assert await indexes.take_turn("first", 60_000)
+        assert not await indexes.take_turn("second", 60_000)
+        assert await indexes.take_turn("first", 1)
+
+        async def is_second() -> bool:
+            return await indexes.take_turn("second", 60_000)
+
+        await wait_until(is_second)
+        assert not await indexes.take_turn("first", 60_000)

@@ -43,7 +43,8 @@ PATTERNS: dict[str, tuple[str, str]] = {
     ),
     rf"{TENANT}:feed": ("hash", "one a tenant"),
     rf"{TENANT}:feedlog": ("stream", "one a tenant, trimmed"),
-    rf"{TENANT}:queues": ("set", "an entry a queue"),
+    rf"{TENANT}:queuenames": ("zset", "an entry a queue"),
+    rf"{TENANT}:agentids": ("zset", "an entry an agent"),
     rf"{TENANT}:(agents|agentversions)": ("hash", "an entry a version of an agent"),
     rf"{TENANT}:hooksecrets": ("hash", "an entry a webhook of an agent"),
     rf"{TENANT}:schedules": ("hash", "an entry a schedule"),
@@ -54,6 +55,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
     r"gw:\{timers:\d\d\}": ("zset", "an entry leaves when nothing is due any more"),
     r"gw:\{access\}:keys": ("hash", "for ever"),
     r"gw:\{access\}:secret": ("string", "for ever"),
+    r"gw:\{access\}:reconciling": ("string", "expires"),
     r"gw:\{access\}:tenants": ("set", "for ever"),
 }
 
@@ -135,6 +137,7 @@ async def test_every_key_has_a_documented_name_and_lifetime(empty_store: Running
     """After a session that does everything once; nothing documented is missing either."""
     async with run_gateway(empty_store.url, idempotency_s=3600) as api, connect(empty_store.url) as link:
         await be_busy(api)
+        await wait_until(lambda: link.call("EXISTS", keys.RECONCILING))
         found = await describe(link)
         unseen = set(PATTERNS)
         for name, (kind, left_ms) in found.items():

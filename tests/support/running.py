@@ -219,7 +219,7 @@ async def _run_gateway(settings: Settings, store_url: str, tenant: str) -> Async
             await gateway.aclose()
 
 
-async def wait_until(condition: Any, *, timeout_s: float = 10.0) -> None:
+async def wait_until(condition: Any, *, timeout_s: float = 30.0) -> None:
     """Wait until `condition()`, which may be a coroutine function, is true."""
     async with asyncio.timeout(timeout_s):
         while True:

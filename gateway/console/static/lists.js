@@ -19,10 +19,10 @@ function Table({ caption, heads, rows }) {
 export function QueuesPage() {
   const { value, error } = useLoaded(async () => {
     const [queues, held] = await Promise.all([
-      call("GET", "queues"),
+      call("GET", "queues?limit=100"),
       call("GET", `runs?limit=100&${HELD.map((status) => `status=${status}`).join("&")}`),
     ]);
-    return { queues: queues.data, workers: groupWorkers(held.data), more: held.has_more };
+    return { queues: queues.data, rest: queues.has_more, workers: groupWorkers(held.data), more: held.has_more };
   }, [], LOOK_MS);
   return html`<h1>Queues</h1>
     <${ErrorText} error=${error} />
@@ -33,6 +33,7 @@ export function QueuesPage() {
             <td>${queue.oldest_queued_at ? html`<${Ticking} at=${queue.oldest_queued_at} word="for" />` : "nothing waits"}</td>
           </tr>`)} />`
       : html`<${Empty}>No queue yet: one appears with its first run. Create one with <code>"mode": "queued"</code>.<//>`)}
+    ${value?.rest && html`<p class="hint">The first 100 queues by name.</p>`}
     <h2 class="second">Workers</h2>
     ${value && (value.workers.length
       ? html`<${Table} caption="Workers" heads=${["Worker", "Holds", "Last heard of", "Oldest claim", "Next lease ends"]}
@@ -64,7 +65,7 @@ function groupWorkers(runs) {
 }
 
 export function AgentsPage() {
-  const { value, error } = useLoaded(() => call("GET", "agents"), [], LOOK_MS * 5);
+  const { value, error } = useLoaded(() => call("GET", "agents?limit=100"), [], LOOK_MS * 5);
   return html`<h1>Agents</h1>
     <${ErrorText} error=${error} />
     ${value && (value.data.length

@@ -8,11 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.dialects.jobs import project, wire
-from gateway.dialects.jobs.finding import check_project, filters_of_both, find_runs
+from gateway.dialects.jobs.finding import check_project, filters_of_both
 from gateway.domain import access
 from gateway.domain.lifecycle import Status
 from gateway.domain.run import Run
 from gateway.entry.dialect import About, Operation
+from gateway.entry.lists import fill_list
 from gateway.entry.requests import answer, read_query
 from gateway.entry.services import Services
 from gateway.service.bulk import BulkResult
@@ -99,7 +100,7 @@ class BulkRoutes:
         if named is None:
             dead = Filters(statuses=frozenset({Status.DEAD_LETTER}))
             limit = body.limit or wire.RUNS_DEAD
-            runs, _rest = await find_runs(self._services, caller.grant, dead, before=None, limit=limit)
+            runs, _rest = await fill_list(self._services, caller.grant, dead, before=None, limit=limit)
             named = [run.id for run in runs]
         asked = {"limit": body.limit} if body.run_ids is None else None
         results = await self._services.bulk.dlq_replay(caller, named, asked=asked)

@@ -20,7 +20,6 @@ from gateway.errors import BadRequest, Forbidden, NotFound
 from gateway.service.listing import Filters
 from gateway.store.indexes import Position
 
-LIST_BYTES: Final = 16 * 1024 * 1024
 LOOKS: Final = 10
 """Pages that one request looks through for runs that match."""
 
@@ -96,25 +95,6 @@ def _pair(name: str, key: str | None, value: str | None) -> dict[str, str]:
 def position_of(cursor: datetime | None) -> Position | None:
     """Return the place in a list that a time of creation is; no two runs of a project share one."""
     return None if cursor is None else Position((cursor - _EPOCH) // timedelta(microseconds=1), "")
-
-
-async def find_runs(
-    services: Services, grant: Grant, filters: Filters, *, before: Position | None, limit: int
-) -> tuple[list[Run], Position | None]:
-    """Return the newest runs that match, and where the rest begins; None when these are all.
-
-    A list has no room to say that it was cut short, so it is filled although few runs match, within bounds.
-    """
-    runs: list[Run] = []
-    size_bytes = 0
-    for _ in range(LOOKS):
-        page = await services.listing.runs(grant, filters, before=before, limit=limit - len(runs))
-        runs += page.runs
-        before = page.next_before
-        size_bytes += sum(len(msgspec.json.encode(run.spec.input)) for run in page.runs)
-        if before is None or len(runs) == limit or size_bytes > LIST_BYTES:
-            break
-    return runs, before
 
 
 async def find_chain(services: Services, grant: Grant, run_id: str) -> list[Run]:

@@ -18,7 +18,6 @@ from gateway.dialects.jobs.finding import (
     check_project,
     filters_of,
     find_chain,
-    find_runs,
     position_of,
 )
 from gateway.dialects.jobs.logs import find_events, newest_events
@@ -26,6 +25,7 @@ from gateway.domain import access
 from gateway.domain.lifecycle import Status
 from gateway.edge import query as q
 from gateway.entry.dialect import About, Dialect, Frames, Operation
+from gateway.entry.lists import fill_list
 from gateway.entry.operations import Handler
 from gateway.entry.projection import Projection, stream_run
 from gateway.entry.requests import answer, read_query, run_id_of
@@ -96,7 +96,7 @@ class RunRoutes:
     async def _find(self, caller: Caller, query: wire.FindDead, statuses: frozenset[Status]) -> Response:
         check_project(caller.grant, query.project_id)
         filters, before = filters_of(query, statuses), position_of(query.cursor)
-        return answer_runs(*await find_runs(self._services, caller.grant, filters, before=before, limit=query.limit))
+        return answer_runs(*await fill_list(self._services, caller.grant, filters, before=before, limit=query.limit))
 
     async def get(self, request: Request) -> Response:
         """`GET /v1/runs/{run_id}`: Get a run."""
@@ -110,7 +110,7 @@ class RunRoutes:
         query = read_query(request, wire.FindChildren)
         run = await self._services.runs.get(caller.grant, run_id_of(request))
         filters, before = Filters(parent_run_id=run.id), position_of(query.cursor)
-        return answer_runs(*await find_runs(self._services, caller.grant, filters, before=before, limit=query.limit))
+        return answer_runs(*await fill_list(self._services, caller.grant, filters, before=before, limit=query.limit))
 
     async def lineage(self, request: Request) -> Response:
         """`GET /v1/runs/{run_id}/lineage`: List run continuation lineage."""

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.dialects.native.context import Native, answer, duration_ms
+from gateway.dialects.native.paging import PAGING, read_limit, read_name
 from gateway.dialects.native.project import agent_body, list_body
 from gateway.dialects.native.webhooks import hook_body, hook_orders
 from gateway.dialects.native.wire import PutAgent, Retry
@@ -64,8 +65,11 @@ class AgentRoutes:
     async def find(self, request: Request) -> Response:
         """`GET /v1/agents`: the registered agents, by id."""
         caller = await self._native.callers.authenticate(request, access.RUNS_READ)
-        q.refuse_unknown(q.parse_query(request.scope["query_string"]), ())
-        return answer(list_body([agent_body(agent) for agent in await self._native.agents.list(caller.grant)], None))
+        query = q.parse_query(request.scope["query_string"])
+        q.refuse_unknown(query, PAGING)
+        limit = read_limit(query, self._native.bounds.list_page)
+        agents, next_after = await self._native.agents.page(caller.grant, read_name(query), limit)
+        return answer(list_body([agent_body(agent) for agent in agents], next_after))
 
 
 def _definition(body: PutAgent) -> AgentDefinition:

@@ -127,14 +127,14 @@ TABLE: dict[str, About] = {
         answers={200: a.DebugBundle}, refusals=GONE, summary="everything somebody needs who looks for what went wrong"
     ),
     "POST /v1/claims": About(body=wire.Claim, answers={200: b.Claims}, refusals=(400, 413, 422)),
-    "GET /v1/queues": About(answers={200: a.Page[b.Queue]}, refusals=(400,)),
+    "GET /v1/queues": About(query=p.PageByName, answers={200: a.Page[b.Queue]}, refusals=(400,)),
     "POST /v1/runs/{run_id}/heartbeat": About(
         body=wire.KeepUp, answers={200: b.Beat}, refusals=CHANGED, headers=("Lease",)
     ),
     "POST /v1/runs/{run_id}/release": About(
         body=wire.Release, answers={200: a.Run}, refusals=CHANGED, headers=("Lease",)
     ),
-    "GET /v1/schedules": About(query=p.PageOfSchedules, answers={200: a.Page[schedules.Schedule]}, refusals=(400,)),
+    "GET /v1/schedules": About(query=p.PageByName, answers={200: a.Page[schedules.Schedule]}, refusals=(400,)),
     "PUT /v1/schedules/{schedule_id}": About(
         body=wire.PutSchedule,
         answers={200: schedules.Schedule, 201: schedules.Schedule},
@@ -151,7 +151,7 @@ TABLE: dict[str, About] = {
     "POST /v1/runs/{run_id}/webhooks/{hook_id}/redeliver": About(
         body=wire.Redeliver, answers={200: hooks.RunHook}, refusals=(400, 404, 413, 422)
     ),
-    "GET /v1/agents": About(answers={200: a.Page[b.Agent]}, refusals=(400,)),
+    "GET /v1/agents": About(query=p.PageByName, answers={200: a.Page[b.Agent]}, refusals=(400,)),
     "PUT /v1/agents/{agent_id}": About(
         body=wire.PutAgent, answers={200: b.Agent, 201: b.Agent}, refusals=CHANGED, makes={"agent_id": "/id"}
     ),

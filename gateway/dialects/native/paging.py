@@ -11,6 +11,7 @@ from gateway.store.indexes import Position
 
 PAGE = 50
 PAGING = ("limit", "cursor")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
 
 _CURSOR = re.compile(r"([0-9]{1,16})-([0-7][0-9A-HJKMNP-TV-Z]{25})(?:-([0-9]{1,16})-(.{1,128}))?", re.DOTALL)
 
@@ -19,6 +20,18 @@ def read_limit(query: q.Query, most: int) -> int:
     """Return how many entries a page shall have."""
     limit = q.read_int(query, "limit", low=1, high=most)
     return min(PAGE, most) if limit is None else limit
+
+
+def read_name(query: q.Query) -> str | None:
+    """Return the name after which a page of a list by name begins, None for the beginning.
+
+    Raises:
+        BadRequest: no entry of the list can have this name.
+    """
+    cursor = q.read_text(query, "cursor")
+    if cursor is not None and not _NAME.fullmatch(cursor):
+        raise BadRequest(f"cursor: {cursor[:64]!r} is not a next_cursor of this list.", parameter="cursor")
+    return cursor
 
 
 def read_place(query: q.Query) -> Place | None:

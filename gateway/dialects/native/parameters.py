@@ -134,8 +134,8 @@ class Paging(msgspec.Struct, frozen=True, kw_only=True):
     cursor: Next | None = None
 
 
-class PageOfSchedules(msgspec.Struct, frozen=True, kw_only=True):
-    """Which page of the schedules is wanted: after which id."""
+class PageByName(msgspec.Struct, frozen=True, kw_only=True):
+    """Which page of agents, queues or schedules is wanted: after which id or name."""
 
     limit: Page = 50
     cursor: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}\Z")] | None = None

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.dialects.native.context import Native, acting, answer, answer_run
-from gateway.dialects.native.paging import PAGING, read_limit
+from gateway.dialects.native.paging import PAGING, read_limit, read_name
 from gateway.dialects.native.project import at, list_body
 from gateway.dialects.native.wire import PutSchedule, TriggerSchedule
 from gateway.domain import access
@@ -65,9 +65,7 @@ class ScheduleRoutes:
         query = q.parse_query(request.scope["query_string"])
         q.refuse_unknown(query, PAGING)
         limit = read_limit(query, self._native.bounds.list_page)
-        after_id = q.read_text(query, "cursor")
-        if after_id is not None and not _SCHEDULE_ID.fullmatch(after_id):
-            raise BadRequest(f"cursor: {after_id[:64]!r} is not a next_cursor of this list.", parameter="cursor")
+        after_id = read_name(query)
         schedules, next_after = await self._native.schedules.page(caller.grant, after_id, limit)
         return answer(list_body([schedule_body(schedule) for schedule in schedules], next_after))
 

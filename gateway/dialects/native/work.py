@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.dialects.native.context import Native, answer, answer_run, run_id_of
+from gateway.dialects.native.paging import PAGING, read_limit, read_name
 from gateway.dialects.native.project import at, claim_body, list_body, queue_body
 from gateway.dialects.native.wire import Claim, Heartbeat, KeepUp, Release
 from gateway.domain import access
@@ -43,11 +44,13 @@ class WorkRoutes:
         return answer({"data": [claim_body(taken) for taken in claimed]})
 
     async def queues(self, request: Request) -> Response:
-        """`GET /v1/queues`: every queue that ever had a run, and how much it holds."""
+        """`GET /v1/queues`: the queues that ever had a run, by name, and how much each holds."""
         caller = await self._native.callers.authenticate(request, access.RUNS_READ)
-        q.refuse_unknown(q.parse_query(request.scope["query_string"]), ())
-        depths = await self._native.work.queues(caller.grant)
-        return answer(list_body([queue_body(depth) for depth in depths], None))
+        query = q.parse_query(request.scope["query_string"])
+        q.refuse_unknown(query, PAGING)
+        limit = read_limit(query, self._native.bounds.list_page)
+        depths, next_after = await self._native.work.queues(caller.grant, read_name(query), limit)
+        return answer(list_body([queue_body(depth) for depth in depths], next_after))
 
     async def heartbeat(self, request: Request) -> Response:
         """`POST /v1/runs/{id}/heartbeat`: keep the lease, learn what is pending."""

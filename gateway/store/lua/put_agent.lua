@@ -1,7 +1,8 @@
 -- Store an agent's definition as its next version, unless it is what stands there.
--- KEYS  1 present definitions hash    2 former versions hash
+-- KEYS  1 present definitions hash    2 former versions hash    3 ids zset
 -- ARGV  1 agent id    2 fingerprint of the definition    3 definition as JSON
 -- RETURNS {'OK', version, created_us of the version, created_us of the agent} | {'DUPLICATE', the same}
+redis.call('ZADD', KEYS[3], 0, ARGV[1])
 local known = redis.call('HGET', KEYS[1], ARGV[1])
 local version, first_us = 0, nil
 if known then

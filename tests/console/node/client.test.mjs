@@ -18,7 +18,8 @@ async function call(method, path, body, { base = GATEWAY, key = KEY } = {}) {
 }
 
 const create = (where) => call("POST", "runs", { agent_id: "tester", mode: "direct" }, where);
-const append = (run, events, where) => call("POST", `runs/${run.id}/events`, { events }, where);
+const append = (run, events, where) =>
+  call("POST", `runs/${run.id}/events`, { events, attempt: run.attempt }, where);
 const seqs = (events) => events.map(({ seq }) => seq);
 const upTo = (last) => Array.from({ length: last }, (_, index) => index + 1);
 
@@ -96,8 +97,10 @@ const BUSY = [
   LOG,
   { type: "run.waiting_for_input", data: { prompt: "Go on?", schema: { type: "boolean" }, request_id: "q1" } },
 ];
+const SAY = { type: "message.delta", data: { message_id: "long", content: "so \u{1f600} " } };
+const SAVE = { type: "checkpoint.created", data: { source: "s", state: null } };
 const FOLDED = ["as_of_seq", "attempt", "output", "error", "steps", "tool_calls", "messages", "usage", "totals", "outputs",
-  "checkpoints", "files", "questions", "history", "logs", "log_count"];
+  "checkpoints", "files", "questions", "history", "logs", "log_count", "boundary_seq", "cuts"];
 
 /** What the gateway shows, and of ours the same fields; nothing is null. */
 function shared(theirs, ours) {
@@ -120,13 +123,15 @@ test("the fold is the gateway's own, at every turn of a run that is asked, pause
   await append(run, BUSY);
   const turns = [
     null, ["input", { content: true }], ["pause", {}], ["resume", {}], ["restart", {}], "again", ["pause", {}],
-    ["cancel", { force: true }], ["restart", {}], "again", "done",
+    ["cancel", { force: true }], ["restart", {}], "again", "cut", ["restart", { from_checkpoint: true }], "again", "cut", "done",
   ];
   const { run: live } = await follow(run.id, {}, ({ events }) => events.length >= BUSY.length);
   for (const turn of turns) {
     if (turn === "again") await append(run, BUSY.slice(0, 8));
+    else if (turn === "cut") await append(run, [SAY, SAVE, SAY]);
     else if (turn === "done") await append(run, [DONE]);
     else if (turn) await call("POST", `runs/${run.id}/${turn[0]}`, turn[1]);
+    run.attempt = (await call("GET", `runs/${run.id}`)).attempt;
     const head = (await call("GET", `runs/${run.id}`)).head_seq;
     // The end of one attempt may be told after the next has begun.
     await live.until(({ state }) => {

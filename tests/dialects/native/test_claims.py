@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from ulid import ULID
@@ -11,9 +12,9 @@ from ulid import ULID
 from gateway.service import bells
 from gateway.service.actors import Caller
 from gateway.service.work import Claimed
-from tests.support.native import accepted, get_run, open_client
+from tests.support.native import accepted, get_run, open_client, refused
 from tests.support.running import RunningGateway, RunningStore, run_gateway, wait_until
-from tests.support.work import claim, claim_one, queue_run
+from tests.support.work import claim, claim_one, put_agent, queue_run
 
 pytestmark = pytest.mark.anyio
 
@@ -84,3 +85,38 @@ async def test_a_key_can_claim_anew_when_its_client_was_gone(api: RunningGateway
     assert [taken.run.id for taken in again] == [run_id]
     assert again[0].token != first[0].token
     assert (await claim_one(api, queue))["run"]["id"] == later
+
+
+async def test_an_answer_has_only_so_many_bytes_of_runs(api: RunningGateway, queue: str) -> None:
+    """However many were asked for; the others are there for the next claim, and none is lost or held."""
+    runs = [await queue_run(api, queue, input="x" * 1_000_000) for _ in range(20)]
+    first = await claim(api, queue, most=100)
+    assert 16 <= len(first) <= 18
+    second = await claim(api, queue, most=100)
+    assert [taken["run"]["id"] for taken in (*first, *second)] == runs
+
+
+async def test_agents_and_queues_are_listed_in_pages(api: RunningGateway, queue: str) -> None:
+    """By id and by name, each once; a key for some agents sees those."""
+    names = [f"{queue}-{letter}" for letter in "abcde"]
+    for name in reversed(names):
+        await put_agent(api, name, queue=name)
+        await queue_run(api, name)
+    for path, member in (("/v1/agents", "id"), ("/v1/queues", "name")):
+        found: list[str] = []
+        params: dict[str, Any] = {"limit": 2}
+        while True:
+            page = accepted(await api.client.get(path, params=params))
+            assert len(page["data"]) <= 2
+            found += [entry[member] for entry in page["data"]]
+            assert page["has_more"] == (page["next_cursor"] is not None)
+            if not page["has_more"]:
+                break
+            params["cursor"] = page["next_cursor"]
+        assert found == sorted(set(found))
+        assert [name for name in found if name.startswith(queue)] == names
+        refused(await api.client.get(path, params={"cursor": "no/name"}), 400, "bad_request")
+    async with open_client(api, agents=[names[3], names[1], "unregistered"]) as bound:
+        page = accepted(await bound.get("/v1/agents", params={"limit": 1}))
+        rest = accepted(await bound.get("/v1/agents", params={"cursor": page["next_cursor"]}))
+        assert [agent["id"] for agent in (*page["data"], *rest["data"])] == [names[1], names[3]]
