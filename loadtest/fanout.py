@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 
+import msgspec
+
 from loadtest.measuring import Case, Figures, Lost
+from loadtest.probing import Probing
 from loadtest.readers import Readers
 from loadtest.runs import append_path, body_for, create_runs, first_frames
 from loadtest.targets import Target
 from loadtest.writers import post
 
 SETTLE_S = 60.0
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a case does; see `cases`."""
+
+    readers: int
+    rate: int
+    seconds: float
+    transport: str
+    linger_ms: int
+    stopped: int
+    probed: bool
+
+
 CURSOR = '"cursor":"'
 
 
@@ -26,6 +44,8 @@ def cases(
     transport: str = "sse",
     linger_ms: int = 0,
     stopped: int = 0,
+    workers: int = 1,
+    probed: bool = False,
 ) -> list[Case]:
     """Return the cases of each rate, target by target.
 
@@ -33,12 +53,16 @@ def cases(
         transport: `sse`, or `ws`, which only the gateway has.
         linger_ms: The gateway's pause between two writes to a reader.
         stopped: So many of the readers stop reading when the events begin.
+        workers: The gateway's processes; more than one have all cores, which they share with the load.
+        probed: Whether the longest pause of the server is looked for; see `Probing`.
     """
 
     async def run(target: Target, rate: int) -> Figures:
-        return await _run(target, readers, rate, seconds, transport=transport, linger_ms=linger_ms, stopped=stopped)
+        about = Asked(readers, rate, seconds, transport, linger_ms, stopped, probed)
+        return await _run(target, about)
 
     about = {"readers": readers, "over": transport, "linger ms": linger_ms, "stopped": stopped, "fsync": fsync}
+    about |= {"workers": workers} if workers > 1 else {}
     return [
         Case(
             target=name,
@@ -46,15 +70,15 @@ def cases(
             measure=partial(run, rate=rate),
             group=str(rate),
             fsync=fsync,
+            environ={"GATEWAY_WORKERS": str(workers)},
         )
         for rate in rates
         for name in against
     ]
 
 
-async def _run(
-    target: Target, count: int, rate: int, seconds: float, *, transport: str, linger_ms: int, stopped: int
-) -> Figures:
+async def _run(target: Target, asked: Asked) -> Figures:
+    count, rate, seconds, transport, linger_ms, stopped, probed = msgspec.structs.astuple(asked)
     (run_id,) = await create_runs(target, 1)
     paths, first = [append_path(run_id)], first_frames(target)
     if transport == "ws":
@@ -71,19 +95,21 @@ async def _run(
         if stopped:
             await readers.stop(stopped)
         cpu_s, store_s, began = target.cpu_s(), target.cpu_s(stores=True), time.monotonic()
-        posted = await post(target, paths, body_for(target), rate=rate, count=int(rate * seconds))
+        async with Probing(target) if probed else nullcontext() as probing:
+            posted = await post(target, paths, body_for(target), rate=rate, count=int(rate * seconds))
         sent, taking = posted.answered, count - stopped
         await _expect(await readers.wait_frames(count * first + taking * sent, SETTLE_S))
         took_s = time.monotonic() - began
         cpu_s, store_s = target.cpu_s() - cpu_s, target.cpu_s(stores=True) - store_s
         grown_bytes = target.rss_bytes() - before_bytes - idle_bytes
         seen = await readers.report()
-    if posted.refused or seen.closed or (target.numbered and seen.faults):
+    if posted.refused or seen.closed or seen.faults:
         raise Lost(f"{target.name}: {posted} {seen}")
     if not stopped and seen.least != first + sent:
         raise Lost(f"{target.name}: a reader has {seen.least} frames instead of {first + sent}")
     delivered = taking * sent
-    return {
+    pause = {} if probing is None else {"pause ms": probing.most_ms}
+    return pause | {
         "deliveries/s": delivered / took_s,
         "µs/delivery": cpu_s / delivered * 1e6,
         "p50 ms": seen.p50,

@@ -8,7 +8,7 @@
  *   stop N       the last N connections are read no more
  *   report       answered by one line of JSON, then the program ends
  * It says `open SECONDS` once every connection was answered. A frame is told by MARKER, which its number follows: it
- * must be the last one's plus 1. Of each SAMPLE_EVERY-th connection every event's age is taken, by its sent_ns
+ * must be the last one's plus 1, or as SECOND:COUNT, which some servers have instead, more than the last one's. Of each SAMPLE_EVERY-th connection every event's age is taken, by its sent_ns
  * (CLOCK_MONOTONIC).
  */
 #define _GNU_SOURCE
@@ -29,7 +29,7 @@
 #define REST 64
 #define MOST_AGES 8000000
 
-struct reader { int fd, open, closed, faults, connected, rest_length; long frames, last; char rest[REST]; };
+struct reader { int fd, open, closed, faults, connected, rest_length; long frames, last, part; char rest[REST]; };
 
 static struct reader *readers;
 static double *ages;
@@ -68,7 +68,12 @@ static void take(struct reader *reader, int which, char *data, int length) {
     char *after;
     long seq = strtol(at + size, &after, 10);
     if (after >= end) break;
-    if (reader->last && seq != reader->last + 1) reader->faults++;
+    if (*after == ':') {
+      long part = strtol(after + 1, &after, 10);
+      if (after >= end) break;
+      if (seq < reader->last || (seq == reader->last && part <= reader->part)) reader->faults++;
+      reader->part = part;
+    } else if (reader->last && seq != reader->last + 1) reader->faults++;
     reader->last = seq;
     reader->frames++;
     frames_seen++;
@@ -94,7 +99,7 @@ static int keep_from(const char *data, int length) {
     if (memcmp(data + at, marker, left < size ? left : size)) continue;
     if (left < size) return left;
     int digit = at + size;
-    while (digit < length && data[digit] >= '0' && data[digit] <= '9') digit++;
+    while (digit < length && data[digit] >= '0' && data[digit] <= ':') digit++;
     if (digit == length) return left;
   }
   return 0;

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 
 import httpx
 
-from loadtest.targets import Target
+from loadtest.targets import PARTS, Target
 from loadtest.writers import event_body, number_body
 
 # Created and queued, then started by the first append; the naive peer and the bare loop begin with two events.
-FIRST_FRAMES = {"gateway": 4, "naive": 3, "loop": 3}
+FIRST_FRAMES = {"gateway": 4, "naive": 3, "loop": 3, **dict.fromkeys(PARTS, 3)}
+AT_ONCE = 16
 
 
 async def create_runs(target: Target, count: int) -> list[str]:
@@ -18,11 +20,14 @@ async def create_runs(target: Target, count: int) -> list[str]:
     if target.name.startswith("nchan"):
         return [secrets.token_hex(13) for _ in range(count)]
     async with httpx.AsyncClient(base_url=target.url, headers=target.headers, timeout=30) as client:
-        made = []
-        for _ in range(count):
-            answer = await client.post("/v1/runs", json={"agent_id": "load", "mode": "direct"})
-            made.append(str(answer.json()["id"]))
-        return made
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def create() -> str:
+            async with room:
+                answer = await client.post("/v1/runs", json={"agent_id": "load", "mode": "direct"})
+                return str(answer.json()["id"])
+
+        return list(await asyncio.gather(*(create() for _ in range(count))))
 
 
 def append_path(run_id: str) -> str:

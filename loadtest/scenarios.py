@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from loadtest import append, backlog, crowd, fanout, replay, streamed
+from loadtest import append, backlog, crowd, duties, fanout, replay, streamed
 from loadtest.measuring import Case, Row
 
 DELIVERY, EVENT, RATE = "µs/delivery", "µs/event", "events/s"
@@ -48,7 +48,11 @@ def _linger(_against: Sequence[str], short: bool) -> list[Case]:
 
 def _large(against: Sequence[str], short: bool) -> list[Case]:
     return fanout.cases(
-        [name for name in against if name != "naive"], rates=(10,), readers=10_000, seconds=3 if short else 6
+        [name for name in against if name != "naive"],
+        rates=(10,),
+        readers=10_000,
+        seconds=3 if short else 6,
+        probed=True,
     )
 
 
@@ -89,6 +93,28 @@ def _append_always(against: Sequence[str], short: bool) -> list[Case]:
     return append.cases(against, seconds=2 if short else 4, fsync="always")
 
 
+def _fanout_always(against: Sequence[str], short: bool) -> list[Case]:
+    quick = [name for name in against if name not in ("naive", "loop")]
+    return fanout.cases(quick, rates=(100,) if short else (10, 100), readers=1_000, seconds=3, fsync="always")
+
+
+def _workers(_against: Sequence[str], short: bool) -> list[Case]:
+    ours = ["gateway"]
+    return [
+        case
+        for workers in (1, 2)
+        for case in fanout.cases(ours, rates=(200,), readers=1_000, seconds=2 if short else 4, workers=workers)
+    ]
+
+
+def _snapshot(_against: Sequence[str], short: bool) -> list[Case]:
+    return replay.snapshot_cases(readers=1_000, events=20_000 if short else 100_000)
+
+
+def _duties(_against: Sequence[str], short: bool) -> list[Case]:
+    return duties.cases(readers=1_000, seconds=2 if short else 4)
+
+
 def _streamed(_against: Sequence[str], short: bool) -> list[Case]:
     return streamed.cases(rates=(5_000, 0), seconds=2 if short else 4)
 
@@ -104,6 +130,10 @@ SCENARIOS = {
     "growth": Scenario("The same with few and with many runs stored.", EVENT, _growth),
     "append": Scenario("Appends over warm connections, fsync every second.", RATE, _append),
     "streamed": Scenario("Events over one connection, each answered by its seq.", RATE, _streamed),
+    "fanout-always": Scenario("The fan-out, fsync always.", DELIVERY, _fanout_always),
+    "workers": Scenario("The fan-out over one and over two processes; two have both cores.", DELIVERY, _workers),
+    "snapshot": Scenario("1,000 readers at once of a long run, from its state.", "all after s", _snapshot),
+    "duties": Scenario("What keys, checks and a store cost on the gateway's own path.", EVENT, _duties),
     "append-always": Scenario("The same, fsync always.", RATE, _append_always),
 }
 

@@ -26,6 +26,8 @@ SERVER_CORE, LOAD_CORE = 0, max(0, (os.cpu_count() or 1) - 1)
 STORES = ("valkey", "redis")
 
 NAMES = ("gateway", "nchan", "nchan-redis", "naive", "loop")
+PARTS = ("bare", "bare-auth", "bare-checks", "bare-store")
+"""The gateway's own path with less of it; see `loadtest.peers.bare`."""
 
 
 class Target:
@@ -40,17 +42,12 @@ class Target:
     @property
     def headers(self) -> dict[str, str]:
         """What a request needs."""
-        return {"authorization": f"Bearer {KEY}"} if self.name == "gateway" else {}
+        return {"authorization": f"Bearer {KEY}"} if self.name in ("gateway", *PARTS) else {}
 
     @property
     def marker(self) -> str:
-        """What comes before an event's number in a stream: its id, which only the gateway's and naive's count up."""
+        """What comes before an event's number in a stream: its id, which counts up, or is nchan's second and count."""
         return "\nid: "
-
-    @property
-    def numbered(self) -> bool:
-        """Whether the numbers of events are dense, so that order can be told from them."""
-        return not self.name.startswith("nchan")
 
     def stream_request(self, run_id: str, query: str = "") -> str:
         """Return the request for a run's stream."""
@@ -96,12 +93,13 @@ def is_installed(name: str) -> bool:
     """Whether a target can be started on this machine."""
     if name.startswith("nchan"):
         return nginx.is_installed() and (name == "nchan" or shutil.which("redis-server") is not None)
-    return name in NAMES
+    return name in (*NAMES, *PARTS)
 
 
 @contextmanager
 def start(name: str, *, fsync: str = "everysec", environ: Mapping[str, str] | None = None) -> Iterator[Target]:
-    """Run a target until the block ends."""
+    """Run a target until the block ends; a gateway of several workers has all cores, any other one."""
+    workers = int((environ or {}).get("GATEWAY_WORKERS", "1"))
     with tempfile.TemporaryDirectory(prefix="load-", ignore_cleanup_errors=True) as folder:
         port = _free_port()
         ours = {"GATEWAY_DEV_KEY": KEY, "GATEWAY_EMBEDDED_FSYNC": fsync, "GATEWAY_LOG_LEVEL": "warning"}
@@ -112,7 +110,7 @@ def start(name: str, *, fsync: str = "everysec", environ: Mapping[str, str] | No
             try:
                 target = Target(name, port, process)
                 _wait_ready(target, process, Path(folder) / "server.log")
-                target.pin([SERVER_CORE], [LOAD_CORE])
+                target.pin([SERVER_CORE] if workers == 1 else list(range(os.cpu_count() or 1)), [LOAD_CORE])
                 yield target
             finally:
                 _end(process)
@@ -124,6 +122,8 @@ def _command(name: str, port: int, folder: Path, fsync: str) -> list[str]:
             return [sys.executable, "-m", "gateway", "serve", "--port", str(port), "--data-dir", str(folder)]
         case "naive":
             return [sys.executable, "-m", "loadtest.peers.naive", str(port), str(folder), fsync]
+        case "bare" | "bare-auth" | "bare-checks" | "bare-store":
+            return [sys.executable, "-m", "loadtest.peers.bare", str(port), str(folder), fsync, name]
         case "loop":
             return [str(build("peers/loop.c")), str(port)]
         case "nchan":

@@ -51,6 +51,15 @@ class Caller(msgspec.Struct, frozen=True):
         )
 
 
+class Whose(msgspec.Struct, frozen=True):
+    """What decides who reaches a run."""
+
+    run_id: str
+    tenant: str
+    thread_id: str
+    agent_id: str
+
+
 def fingerprint_of(action: str, body: object) -> str:
     """Return a digest that is equal for equal bodies of the same action."""
     return digest(action, msgspec.json.encode(body, order="deterministic").decode())
@@ -90,10 +99,20 @@ def run_id_ms(run_id: str) -> int:
 
 def require_run(grant: Grant, run: Run) -> Run:
     """Return `run` if the grant reaches it; told exactly as if there were no such run otherwise."""
-    if run.spec.tenant != grant.tenant:
-        raise unknown_run(run.id)
-    require_reach(grant, run.id, run.spec.thread_id, run.spec.agent_id)
+    require_whose(grant, whose_is(run))
     return run
+
+
+def whose_is(run: Run) -> Whose:
+    """Return what of a run decides who reaches it; it never changes."""
+    return Whose(run.id, run.spec.tenant, run.spec.thread_id, run.spec.agent_id)
+
+
+def require_whose(grant: Grant, whose: Whose) -> None:
+    """Let a grant pass that reaches the run; see `require_run`."""
+    if whose.tenant != grant.tenant:
+        raise unknown_run(whose.run_id)
+    require_reach(grant, whose.run_id, whose.thread_id, whose.agent_id)
 
 
 def is_bounded(grant: Grant) -> bool:

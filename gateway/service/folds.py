@@ -32,17 +32,28 @@ class Snapshot(msgspec.Struct, frozen=True):
     run: Run
     state: Folded
     as_of: Cursor
+    written: list[msgspec.Raw]
+
+    @property
+    def state_json(self) -> msgspec.Raw:
+        """The state as JSON, written once for all who are given the same."""
+        if not self.written:
+            self.written.append(msgspec.Raw(msgspec.json.encode(self.state)))
+        return self.written[0]
 
 
 class _Kept:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
+        self.folds = 0
+        self.run: Run | None = None
         self.restart(first_seq=1)
 
     def restart(self, first_seq: int) -> None:
         self.state = Folded()
         self.at = Cursor(0)
         self.first_seq = first_seq
+        self.written: list[msgspec.Raw] = []
 
     @property
     def bytes(self) -> int:
@@ -77,12 +88,13 @@ class Folds:
             raise log_expired(run_id)
         kept = self._kept.setdefault(run_id, _Kept())
         self._kept.move_to_end(run_id)
-        async with kept.lock, self._folding:
-            await self._fold(run_id, kept)
-            self._evict()
-            # The record may be older than the fold: what the caller shows is of one moment or newer.
-            run = require_run(grant, await self._runs.load(run_id, grant.tenant))
-            return Snapshot(run, kept.state, kept.at)
+        begun = kept.folds
+        async with kept.lock:
+            # A fold that began after this was asked for is as good as one of its own: of many who wait, one reads.
+            if kept.folds == begun or kept.run is None:
+                await self._grow(run_id, kept, grant.tenant)
+            run = require_run(grant, kept.run or run)
+            return Snapshot(run, kept.state, kept.at, kept.written)
 
     async def outputs(self, grant: Grant, run_id: str, *, most_bytes: int) -> dict[str, Any]:
         """Return the run's named outputs by key, in the order they were set; those of abandoned attempts left out.
@@ -110,6 +122,15 @@ class Folds:
             return elided
         return decode(entries[0].line).data["value"]
 
+    async def _grow(self, run_id: str, kept: _Kept, tenant: str) -> None:
+        kept.folds += 1
+        kept.run = None
+        async with self._folding:
+            await self._fold(run_id, kept)
+            self._evict()
+            # The record read before may be older than the fold: what the caller shows is of one moment or newer.
+            kept.run = await self._runs.load(run_id, tenant)
+
     async def _fold(self, run_id: str, kept: _Kept) -> None:
         name = LogName.of_run(run_id)
         while True:
@@ -121,6 +142,8 @@ class Folds:
             for entry in fresh:
                 fold(kept.state, decode(entry.line), len(entry.line))
                 kept.at = Cursor(entry.seq, entry.tag)
+            if fresh:
+                kept.written = []
             if not fresh or kept.at.seq >= head.seq:
                 return
 

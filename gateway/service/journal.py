@@ -240,10 +240,10 @@ class Journal:
         """
         is_output = effects.says_something(events)
         guard = Guard(guard.tenant, FAST_STATUSES, True, None, guard.expected_seq, guard.attempt, guard.lease)
-        if not dedupe.writer and not dedupe.idempotency and effects.are_none(events):
+        if not dedupe.idempotency and effects.are_none(events):
 
             def put(at_ms: int, encoded: Sequence[bytes]) -> Awaitable[Appended]:
-                return self._runs.append_plain(run_id, guard, encoded, at_ms=at_ms, is_output=is_output)
+                return self._runs.append_plain(run_id, guard, dedupe, encoded, at_ms=at_ms, is_output=is_output)
 
         else:
             write = Write(

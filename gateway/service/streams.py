@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,11 +16,11 @@ from gateway.domain.cursor import START, Cursor
 from gateway.domain.events import TypeFilter, peek_type
 from gateway.domain.lifecycle import TERMINAL
 from gateway.domain.resume import Verdict, judge, start_over
-from gateway.errors import GatewayError, LogExpired
+from gateway.errors import GatewayError, LogExpired, NotFound
 from gateway.hub.channel import Channel
 from gateway.hub.hub import Hub
 from gateway.service.access import Access
-from gateway.service.actors import require_run
+from gateway.service.actors import Whose, require_run, require_whose, whose_is
 from gateway.store.clock import StoreClock
 from gateway.store.indexes import IndexStore
 from gateway.store.log import Entry, LogHead, LogName, LogReader
@@ -28,6 +29,9 @@ from gateway.store.runs import RunStore
 logger = logging.getLogger(__name__)
 
 SCAN_BYTES = 1024 * 1024
+
+KNOWN_RUNS = 10_000
+"""Runs of which is kept whose they are: readers that come back after a deploy or a pause ask for the same few again."""
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -69,6 +73,7 @@ class Streams:
         self._runs = runs
         self._logs = logs
         self._indexes = indexes
+        self._whose: OrderedDict[str, Whose] = OrderedDict()
 
     async def open_run(
         self, grant: Grant, run_id: str, start: Start, types: TypeFilter | None, *, expired: bool = False
@@ -83,15 +88,28 @@ class Streams:
             LogExpired: its log has been removed.
             StoreUnavailable: try again; nothing is held.
         """
-        run = require_run(grant, await self._runs.load(run_id, grant.tenant))
-        if run.log_expired and not expired:
-            raise log_expired(run_id)
-        opening = await self._open(LogName.of_run(run_id), start, types)
+        await self._admit(grant, run_id)
+        try:
+            opening = await self._open(LogName.of_run(run_id), start, types)
+        except NotFound:
+            self._whose.pop(run_id, None)
+            raise access.unknown_run(run_id) from None
         if opening.head.log_expired and not expired:
-            # Since it was looked at.
             self.hub.release(opening.channel)
             raise log_expired(run_id)
         return opening
+
+    async def _admit(self, grant: Grant, run_id: str) -> None:
+        """Let a grant pass that reaches the run, by what the run was created with: that never changes.
+
+        Whether the run is still there is seen where its log is read.
+        """
+        whose = self._whose.get(run_id)
+        if whose is None:
+            whose = self._whose[run_id] = whose_is(await self._runs.load(run_id, grant.tenant))
+            if len(self._whose) > KNOWN_RUNS:
+                self._whose.popitem(last=False)
+        require_whose(grant, whose)
 
     async def open_feed(self, grant: Grant, start: Start | None) -> Opening:
         """Follow the tenant's feed of status changes; from now on without a start."""

@@ -126,11 +126,11 @@ class RunStore:
         raise refusal(word, reply, run_id)
 
     def append_plain(
-        self, run_id: str, guard: Guard, events: Sequence[bytes], *, at_ms: int, is_output: bool
+        self, run_id: str, guard: Guard, dedupe: Dedupe, events: Sequence[bytes], *, at_ms: int, is_output: bool
     ) -> Awaitable[Appended]:
         """Put events that change nothing else of the run through the door; see `plain.append_plain`."""
         write = plain.append_plain
-        return write(self._writes, self._limits, run_id, guard, events, at_ms=at_ms, is_output=is_output)
+        return write(self._writes, self._limits, run_id, guard, dedupe, events, at_ms=at_ms, is_output=is_output)
 
     def _arguments(self, run_id: str, write: Write) -> list[Argument]:
         guard, dedupe, limits = write.guard, write.dedupe, self._limits

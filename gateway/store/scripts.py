@@ -84,8 +84,8 @@ class Script:
             return await link.call("EVAL", self._source, len(keys), *keys, *args)
 
 
-APPEND = Script("append")
-APPEND_PLAIN = Script("append_plain")
+APPEND = Script("append", "writers")
+APPEND_PLAIN = Script("append_plain", "writers")
 READ_LOG = Script("read_log")
 READ_NEWEST = Script("read_newest")
 TRIM_LOG = Script("trim_log")

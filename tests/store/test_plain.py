@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import pytest
 from ulid import ULID
 
 from gateway.domain.lifecycle import Status
-from gateway.errors import Fenced, GatewayError, IllegalTransition, LogFull, NotFound, SeqConflict
+from gateway.errors import (
+    Fenced,
+    GatewayError,
+    IllegalTransition,
+    LogFull,
+    NotFound,
+    SeqConflict,
+    TooManyWriters,
+)
 from gateway.store import keys
 from gateway.store.link import Link
 from gateway.store.log import LogName, LogReader, Notice, parse_notice
-from gateway.store.runs import Appended, Limits, TooEarly
+from gateway.store.runs import Appended, Dedupe, Limits, TooEarly
 from gateway.store.subscription import Subscription
 from tests.support.links import BEGIN_MS, Door, connect, line, make_spec
 from tests.support.running import RunningStore, wait_until
@@ -134,7 +143,7 @@ async def test_time_in_a_log_does_not_go_back(link: Link) -> None:
 async def test_many_appends_of_both_ways_leave_no_hole(link: Link) -> None:
     """Every acknowledged seq is there once."""
     door = await open_door(link, log_events=1_000)
-    ways = [door.append_plain, door.append]
+    ways: list[Callable[..., Awaitable[Appended]]] = [door.append_plain, door.append]
     answers = await asyncio.gather(*(ways[n % 2](*[line()] * (1 + n % 3)) for n in range(100)))
     claimed = sorted(seq for a in answers for seq in range(a.first_seq, a.last_seq + 1))
     assert claimed == list(range(2, 2 + len(claimed)))
@@ -158,3 +167,59 @@ async def test_readers_are_told_of_both_ways_alike(link: Link, store: RunningSto
     assert [len(notice.entries) for notice in heard] == [2, 1, 1, 0]
     assert [notice.before_tag for notice in heard[1:3]] == [notice.last_tag for notice in heard[:2]]
     assert {notice.status for notice in heard} == {"running"}
+
+
+def numbered(first: int, last: int | None = None, *, body: str = "a") -> Dedupe:
+    """Return how a writer's append is recognised."""
+    return Dedupe(fingerprint=body, writer="w", first_number=first, last_number=last or first)
+
+
+STORY: list[tuple[Dedupe, int | None]] = [
+    (numbered(2), None),
+    (numbered(1), None),
+    (numbered(1), None),
+    (numbered(1, body="b"), None),
+    (numbered(3), None),
+    (numbered(2), None),
+    (numbered(1), None),
+    (numbered(2), 1),
+    (numbered(2), 2),
+    (numbered(3, 5), None),
+    (numbered(3, 5), None),
+    (numbered(4), None),
+    (numbered(6), 1),
+    (numbered(1), 2),
+]
+"""A writer's numbers, and the attempt that it names: skipped, next, again, again with another body, old, of another."""
+
+
+async def test_a_writer_is_recognised_by_both_ways_alike(link: Link) -> None:
+    """Step by step the same answer or refusal, and the same position; after a new attempt, too."""
+    short, long = await open_door(link), await open_door(link)
+    by_long_way: Callable[..., Awaitable[Appended]] = partial(long.append, by_holder=True, is_output=True)
+    for attempt in (1, 2):
+        for door in (short, long):
+            await door.append(guard=door.guard(), changes={"attempt": attempt})
+        for dedupe, named in STORY:
+            told: list[object] = []
+            for door, way in ((short, short.append_plain), (long, by_long_way)):
+                guard = door.guard(held=True, attempt=named)
+                try:
+                    told.append(without_tag(await way(guard=guard, dedupe=dedupe)))
+                except GatewayError as error:
+                    told.append((type(error), error.detail, sorted(error.facts.items())))
+            assert told[0] == told[1], (attempt, dedupe, named)
+        positions = [await link.call("HGETALL", keys.writers(door.spec.id)) for door in (short, long)]
+        assert positions[0] == positions[1] != []
+
+
+async def test_a_run_takes_only_so_many_writers(link: Link) -> None:
+    """One more is refused by both ways, those that it has go on."""
+    door = Door(link, make_spec(f"t{ULID()}"), Limits(writers=2))
+    await door.create()
+    for name in ("v", "w"):
+        await door.append_plain(dedupe=Dedupe(fingerprint="a", writer=name, first_number=1, last_number=1))
+    for way in (door.append_plain, door.append):
+        with pytest.raises(TooManyWriters):
+            await way(dedupe=Dedupe(fingerprint="a", writer="x", first_number=1, last_number=1))
+    await door.append_plain(dedupe=numbered(2))

@@ -77,10 +77,13 @@ class Door:
         write = Write(guard=guard, events=events or (line(),), dedupe=dedupe or Dedupe(), **more)
         return await self.runs.write(self.spec.id, write)
 
-    async def append_plain(self, *events: bytes, guard: Guard | None = None, at_ms: int = BEGIN_MS) -> Appended:
+    async def append_plain(
+        self, *events: bytes, guard: Guard | None = None, dedupe: Dedupe | None = None, at_ms: int = BEGIN_MS
+    ) -> Appended:
         """Append events that change nothing else to a live run that is held."""
         guard = guard or Guard(tenant=self.spec.tenant, statuses=LIVE)
-        return await self.runs.append_plain(self.spec.id, guard, events or (line(),), at_ms=at_ms, is_output=True)
+        lines, dedupe = events or (line(),), dedupe or Dedupe()
+        return await self.runs.append_plain(self.spec.id, guard, dedupe, lines, at_ms=at_ms, is_output=True)
 
     def guard(self, **changes: Any) -> Guard:
         """Return a guard that a live run passes, but for what is changed."""

@@ -171,7 +171,7 @@ def places_of(opening: Opening) -> dict[str, int]:
 
 def snapshot_frames(encoder: Encoder, taken: Snapshot) -> Sequence[Message]:
     """Return the frame of a folded state; encoded at once, since the fold grows on."""
-    facts = {"as_of_seq": taken.as_of.seq, "state": taken.state}
+    facts = {"as_of_seq": taken.as_of.seq, "state": taken.state_json}
     return encoder.control("stream.snapshot", facts, taken.as_of)
 
 

@@ -40,32 +40,11 @@ end
 -- Dedupe comes before the guards: a repeat is answered as the first time, even when the run has ended since.
 local position
 if writer ~= '' then
-  local first, last = tonumber(ARGV[10]), tonumber(ARGV[11])
-  local p = redis.call('HGET', writers, writer)
-  if p then
-    local at, number, from, to, print = string.match(p, '^(%d+) (%d+) (%d+) (%d+) (.*)$')
-    at, number = tonumber(at), tonumber(number)
-    local named = ARGV[7] ~= '' and tonumber(ARGV[7])
-    local repeats = last == number and print == fingerprint
-    if not named and at ~= attempt then
-      -- Its first number again could be a repeat as well as the beginning of the new attempt: it must name one.
-      if first == 1 and repeats or first ~= 1 and not repeats then return {'FENCED', attempt, status} end
-    end
-    if repeats and first ~= 1 and not named or last == number and (named or attempt) == at then
-      if not repeats then return {'MISMATCH'} end
-      return reply('DUPLICATE', tonumber(from), tonumber(to))
-    end
-    if at == attempt then
-      if first <= number then return {'STALE', number + 1} end
-      if first > number + 1 then return {'GAP', number + 1} end
-    elseif named == attempt and first ~= 1 then
-      return {'GAP', 1}
-    end
-  else
-    if first ~= 1 then return {'GAP', 1} end
-    if redis.call('HLEN', writers) >= tonumber(ARGV[16]) then return {'WRITERS'} end
-  end
-  position = last
+  position = tonumber(ARGV[11])
+  local word, one, two = recognise(writers, writer, tonumber(ARGV[10]), position, fingerprint,
+    ARGV[7] ~= '' and tonumber(ARGV[7]), attempt, status, tonumber(ARGV[16]))
+  if word == 'DUPLICATE' then return reply(word, one, two) end
+  if word then return {word, one, two} end
 end
 if ARGV[13] ~= '' then
   local known = redis.call('GET', idem)

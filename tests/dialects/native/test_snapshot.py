@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
+from gateway.store.link import Link
 from tests.dialects.native.streaming import frames_of, names_of, open_stream, read_stream, seqs_of
-from tests.support.native import accepted, get_log
-from tests.support.running import COMPLETE, LOG, RunningGateway
+from tests.support.links import connect
+from tests.support.native import accepted, get_log, get_run
+from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore
 
 pytestmark = pytest.mark.anyio
 
@@ -128,3 +131,24 @@ async def test_what_was_purged_is_not_in_a_snapshot(api: RunningGateway) -> None
     assert "secret" not in str(frames)
     assert frames[0].data["first_seq"] == 6
     assert frames[1].data["as_of_seq"] == 7
+
+
+async def test_many_at_once_share_what_is_read(api: RunningGateway, store: RunningStore) -> None:
+    """A crowd that comes at once has one state, and the log is read for it a few times, not once for each."""
+    run = await api.run_in("running")
+    await api.append(run["id"], *[LOG] * 50)
+    grant, folds = await api.gateway.access.authenticate(api.key), api.gateway.services.folds
+    async with connect(store.url) as link:
+        before = await count_scripts(link)
+        taken = await asyncio.gather(*(folds.snapshot(grant, run["id"]) for _ in range(200)))
+        assert await count_scripts(link) - before < 100
+    assert {each.as_of.seq for each in taken} == {(await get_run(api, run["id"]))["head_seq"]}
+    assert len({id(each.state_json) for each in taken}) == 1
+
+
+async def count_scripts(link: Link) -> int:
+    """Return how many scripts the store has run; each read of a log is one, and others' timers are few."""
+    told = (await link.call("INFO", "commandstats")).decode()
+    found = re.search(r"cmdstat_evalsha:calls=(\d+)", told)
+    assert found is not None
+    return int(found[1])
