@@ -41,6 +41,7 @@ from gateway.service.bulk import Bulk
 from gateway.service.control import Control
 from gateway.service.deliveries import KIND as DELIVERIES
 from gateway.service.deliveries import Deliveries, DeliveryRules
+from gateway.service.depths import Depths
 from gateway.service.file_sweep import FileSweep
 from gateway.service.files import Files
 from gateway.service.folds import Folds
@@ -74,6 +75,7 @@ from gateway.store.queue import QueueStore
 from gateway.store.runs import Limits, RunStore
 from gateway.store.schedules import ScheduleStore
 from gateway.store.timers import TimerStore
+from gateway.vitals import Vitals
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +118,8 @@ class Gateway:
         timers = TimerStore(self._writes)
         retention = Retention(_ms(settings.log_retention_s), _ms(settings.record_retention_s))
         queues = QueueStore(self._writes)
+        links = {"writes": self._writes, "reads": self._reads}
+        self._vitals = Vitals(links, clock, Depths(indexes, queues), self.why_not_ready)
         journal = Journal(runs, indexes, timers, queues, clock, retention)
         hook_store = HookStore(self._reads, self._writes)
         rules = UrlRules(settings.webhook_http == "allow", settings.webhook_private == "allow")
@@ -255,7 +259,8 @@ class Gateway:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear_revocations())
-            for part in (self._writes, self._reads, self._tail, self.hub, self._timers, self._watch, self.file_sweep):
+            links = (self._writes, self._reads, self._tail)
+            for part in (*links, self.hub, self._timers, self._watch, self.file_sweep, self._vitals):
                 tasks.create_task(_keep_running(part.run))
 
     async def _hear_revocations(self) -> None:

@@ -49,6 +49,7 @@ def words(meaning: str, shape: str = "", pattern: str | None = None, *, secret: 
 
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+AccessLog: TypeAlias = Literal["all", "slow", "errors", "off"]
 LogFormat: TypeAlias = Literal["text", "json"]
 Allowance: TypeAlias = Literal["refuse", "allow"]
 Fsync: TypeAlias = Literal["always", "everysec"]
@@ -105,6 +106,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_origins: Annotated[tuple[Annotated[str, Meta(pattern=ORIGIN)], ...], CORS] = ()
     log_level: Annotated[LogLevel, words("Least severity that is logged.")] = "info"
     log_format: Annotated[LogFormat, words("How a log line is written.")] = "text"
+    access_log: Annotated[AccessLog, words("Answers that have a line in the log; slow: errors too.")] = "slow"
+    access_log_slow_ms: Annotated[int, within(0, 600_000, "From where on an answer is slow.")] = 1_000
     default_agent: Annotated[str, AGENT] = "default"
 
     data_dir: Annotated[Path, words("Where the embedded store and files are kept.", "a path")] = Path(".gateway")

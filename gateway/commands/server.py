@@ -155,5 +155,6 @@ async def stop_on_signals(stopping: Stopping) -> None:
 def set_up_logging(settings: Settings) -> None:
     """Log as the settings say."""
     telemetry.set_up_logging(settings.log_format, settings.log_level.upper())
+    telemetry.set_up_access_log(settings.access_log, slow_ms=settings.access_log_slow_ms)
     # Its start and end of a server are ours, too, and said once.
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 
 from gateway import errors, telemetry
 from gateway.edge.body import explain_undecodable
+from gateway.edge.traces import Trace, parse_trace
 from gateway.errors import GatewayError
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -185,11 +186,13 @@ class IdentifiedRequests:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        request_id = _choose_id(scope)
-        scope.setdefault("state", {})["request_id"] = request_id
+        request_id, trace = _read_names(scope)
+        state = scope.setdefault("state", {})
+        state["request_id"], state["trace"] = request_id, trace
         scope.setdefault("extensions", {})["gateway.send"] = send
         answer = _Answer(scope, request_id)
-        token = telemetry.request_id.set(request_id)
+        telemetry.request_id.set(request_id)
+        telemetry.trace_id.set(None if trace is None else trace.trace_id)
         try:
             await self.app(scope, receive, answer.watch(send))
         except ClientDisconnect:
@@ -198,14 +201,22 @@ class IdentifiedRequests:
             log.exception("request failed", extra={"method": scope.get("method"), "path": scope["path"]})
             await answer.fail(receive, send)
         finally:
-            telemetry.request_id.reset(token)
+            answer.end()
+            # What serves a connection may serve another request in the same context.
+            telemetry.request_id.set(None)
+            telemetry.trace_id.set(None)
+            telemetry.run_id.set(None)
 
 
-def _choose_id(scope: Scope) -> str:
+def _read_names(scope: Scope) -> tuple[str, Trace | None]:
+    """Return the request's id, and the trace that it belongs to."""
+    request_id, trace = None, None
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and REQUEST_ID_PATTERN.fullmatch(value):
-            return str(value.decode("ascii"))
-    return new_request_id()
+        if name == b"x-request-id" and request_id is None and REQUEST_ID_PATTERN.fullmatch(value):
+            request_id = value.decode("ascii")
+        elif name == b"traceparent":
+            trace = parse_trace(value.decode("latin-1"))
+    return request_id or new_request_id(), trace
 
 
 def new_request_id() -> str:
@@ -221,6 +232,8 @@ class _Answer:
         self.request_id = request_id
         self.began_s = time.perf_counter()
         self.started = False
+        self.status = 0
+        self.size: bytes | None = None
 
     def watch(self, send: Send) -> Send:
         """Return `send`, marking the answer's start; everything after it is handed through unawaited."""
@@ -234,14 +247,33 @@ class _Answer:
 
     def start(self, message: Message) -> None:
         self.started = True
+        self.status = message.get("status", 101)
+        self.size = next((value for name, value in message.get("headers", ()) if name == b"content-length"), None)
         message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode("ascii"))]
         telemetry.observe_answer(
             route=route_template(self.scope),
             method=self.scope.get("method", "WEBSOCKET"),
-            path=self.scope["path"],
-            status=message.get("status", 101),
+            status=self.status,
             waited_s=time.perf_counter() - self.began_s,
         )
+
+    def end(self) -> None:
+        """Log the answer; a stream that others go on with has a line of its own when it is over."""
+        scope, state = self.scope, self.scope["state"]
+        if self.status:
+            telemetry.tell_answer(
+                route=route_template(scope),
+                method=scope.get("method", "WEBSOCKET"),
+                path=scope["path"],
+                status=self.status,
+                took_s=time.perf_counter() - self.began_s,
+                facts={
+                    "bytes": None if self.size is None else int(self.size),
+                    "tenant": state.get("tenant"),
+                    "key_id": state.get("key_id"),
+                    "run_id": scope.get("path_params", {}).get("run_id"),
+                },
+            )
 
     async def fail(self, receive: Receive, send: Send) -> None:
         """Say `internal` where that can still be said, else cut: a broken answer must not look whole."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import HTTPConnection
 
+from gateway import telemetry
 from gateway.domain.access import Grant, Principal, require
 from gateway.edge.auth import Credential, require_credential
 from gateway.edge.query import parse_query
@@ -38,6 +39,7 @@ class Callers:
         query = parse_query(connection.scope["query_string"])
         credential = require_credential(connection.scope["headers"], query, tickets=tickets)
         grant = await self.grant(credential)
+        _name_caller(connection, grant)
         if scope is not None:
             require(grant, scope)
         key = connection.headers.get("idempotency-key")
@@ -73,6 +75,13 @@ class Callers:
         if self._secret is None:
             self._secret = await self._access.signing_secret()
         return self._secret
+
+
+def _name_caller(connection: HTTPConnection, grant: Grant) -> None:
+    """Have log lines say who asks, and about which run."""
+    state = connection.scope.setdefault("state", {})
+    state["tenant"], state["key_id"] = grant.tenant, grant.key_id
+    telemetry.run_id.set(connection.scope.get("path_params", {}).get("run_id"))
 
 
 def _grant(ticket: Ticket) -> Grant:

@@ -13,6 +13,7 @@ from gateway import telemetry
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.hub.channel import Channel, ChannelLimits
 from gateway.hub.cohort import PUSH_SLICE, Pushing
+from gateway.hub.lag import SURVEY_S, SURVEY_SLICE, Survey, tell_end
 from gateway.hub.outlet import Outlet, Send
 from gateway.hub.tail import Tail
 from gateway.store.log import LogName, LogReader
@@ -83,6 +84,7 @@ class Hub:
             self.spawn(_for_ever(self._pushing.run))
             self.spawn(_for_ever(self._sweep))
             self.spawn(_for_ever(self._keep_alive))
+            self.spawn(_for_ever(self._survey))
 
     async def wait_store(self) -> None:
         """Wait until the store may answer again, for a bounded time."""
@@ -175,6 +177,7 @@ class Hub:
         if outlet in self.outlets:
             self.outlets.discard(outlet)
             telemetry.READERS.labels(outlet.transport).dec()
+            tell_end(outlet)
 
     def _check_all(self) -> None:
         """What was published while the connection was away is lost: compare everything with its log."""
@@ -205,6 +208,17 @@ class Hub:
             for channel, head in zip(batch, heads, strict=True):
                 if channel.differs(head):
                     channel.repair.request()
+
+    async def _survey(self) -> None:
+        survey = Survey()
+        while True:
+            await asyncio.sleep(SURVEY_S)
+            survey.begin()
+            for index, outlet in enumerate(list(self.outlets)):
+                survey.look(outlet)
+                if index % SURVEY_SLICE == SURVEY_SLICE - 1:
+                    await asyncio.sleep(0)
+            survey.end()
 
     async def _keep_alive(self) -> None:
         while True:

@@ -81,15 +81,20 @@ class Outlet:
         "_postponed",
         "_send",
         "_spawn",
+        "behind_since_s",
         "busy",
         "closed",
         "farewell",
         "grant",
         "linger_s",
+        "opened_s",
+        "origin",
+        "passed",
         "ping",
         "readers",
         "sent_s",
         "transport",
+        "waits_for",
         "write",
     )
 
@@ -124,7 +129,13 @@ class Outlet:
         self.readers: list[Reader] = []
         self.busy = False
         self.closed = False
-        self.sent_s = time.monotonic()
+        self.opened_s = self.sent_s = time.monotonic()
+        # For those who watch over it: since when it is busy and with what, how many events it has passed on, and
+        # what its request was called.
+        self.behind_since_s = 0.0
+        self.waits_for = "log"
+        self.passed = 0
+        self.origin = telemetry.origin()
         self._ping_due = False
         self._leaving: str | None = None
         self._finished = False
@@ -252,8 +263,14 @@ class Outlet:
             self.say(reader.encoder.control("stream.closed", {"reason": "run_gone", "resume_after": None}))
             self._on_leave(reader)
 
+    @property
+    def cause(self) -> str:
+        """Why it is closed: all logs have ended, what it was dismissed for, or that its client has gone."""
+        return "end" if self._finished else self._leaving or "gone"
+
     def _occupy(self, work: Coroutine[Any, Any, None]) -> None:
         self.busy = True
+        self.behind_since_s = time.monotonic()
         self._spawn(work)
 
     def _lose(self, error: Exception) -> None:
@@ -262,12 +279,14 @@ class Outlet:
 
     async def _finish_sending(self, coro: Any, waits_for: Any, rest: Sequence[Message]) -> None:
         telemetry.READERS_LAGGING.inc()
+        self.waits_for = "connection"
         try:
             await _resume(coro, waits_for)
         except Exception as error:
             self._lose(error)
         finally:
             telemetry.READERS_LAGGING.dec()
+            self.waits_for = "log"
         await self._send_all(rest)
         await self._catch_up()
 
@@ -351,7 +370,9 @@ class Outlet:
             if self.closed:
                 return
             self.sent_s = time.monotonic()
+            self.waits_for = "connection"
             try:
                 await self._send(message)
             except Exception as error:
                 self._lose(error)
+            self.waits_for = "log"

@@ -47,6 +47,7 @@ class Reader:
         "_notes",
         "_rollbacks",
         "attached",
+        "began_seq",
         "channel",
         "encoder",
         "in_step",
@@ -74,18 +75,21 @@ class Reader:
         self._doubted = False
         self._rollbacks = 0
         self.attached = False
+        self.began_seq = after.seq
         # Whether nothing comes before the next event.
         self.in_step = not preface
 
     def attach(self) -> None:
         """Let the channel push."""
         self.attached = True
+        self.began_seq = self.seq
         self.channel.attach(self)
 
     def detach(self) -> None:
         """Take the channel's pushes no more."""
         if self.attached:
             self.attached = False
+            self.outlet.passed += max(self.seq - self.began_seq, 0)
             self.channel.detach(self)
 
     @property
@@ -146,7 +150,9 @@ class Reader:
             return await self._read_log()
         except StoreUnavailable:
             # The reader stays; it goes on when the store is back.
+            self.outlet.waits_for = "store"
             await self.channel.wait_store()
+            self.outlet.waits_for = "log"
         except NotFound:
             self.channel.mark_gone()
         return ()

@@ -133,6 +133,7 @@ class Journal:
             run = await self._runs.load(spec.id, spec.tenant)
         else:
             run = _after(new, draft, appended)
+            telemetry.RUN_CHANGES.labels(str(run.status)).inc()
         if waits_for_others(run):
             # They may have ended before anybody could know that this run waits for them.
             await self._timers.arm(spec.id, draft.at_ms)
@@ -221,6 +222,7 @@ class Journal:
                 await self._indexes.abandon_change(tenant, run.id, change_id)
             return Outcome(await self._runs.load(run.id, tenant), appended, result)
         after = _after(run, draft, appended)
+        _count(run, after, draft)
         # Once more: before the write somebody may have looked, found nothing due, and put the timer away.
         follow_up = self._apply(after, change_id, types) if moves else self._bell.ring_late(run.id, run.hooked, types)
         await asyncio.gather(self._arm_again(run, after), follow_up)
@@ -402,6 +404,14 @@ class Journal:
 def _moves(run: Run, draft: Draft) -> bool:
     before, after = run.state, draft.state
     return (before.status, before.leased, bool(before.open)) != (after.status, after.leased, bool(after.open))
+
+
+def _count(before: Run, after: Run, draft: Draft) -> None:
+    if before.status is not after.status:
+        telemetry.RUN_CHANGES.labels(str(after.status)).inc()
+    for event in draft.events:
+        if event.type in ("run.attempt_failed", "run.dead_lettered"):
+            telemetry.ATTEMPTS_FAILED.labels(event.data.get("cause", "unknown")).inc()
 
 
 def _after(run: Run, draft: Draft, appended: Appended | None) -> Run:

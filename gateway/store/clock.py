@@ -21,6 +21,11 @@ class StoreClock:
         after = _monotonic_us()
         self._offset_us = int(seconds) * 1_000_000 + int(micros) - (before + after) // 2
 
+    @property
+    def ahead_s(self) -> float:
+        """How far the store's clock is ahead of this machine's."""
+        return (self._offset_us + _monotonic_us()) / 1e6 - time.time()
+
     def now_ms(self) -> int:
         """Return the store's Unix time in ms, never less than before: a reading may find that it was ahead."""
         self._latest_ms = max(self._latest_ms, (self._offset_us + _monotonic_us()) // 1000)

@@ -15,6 +15,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from gateway import telemetry
 from gateway.errors import StoreUnavailable
 from gateway.store import wire
 from gateway.store.wire import ProtocolBroken, Wire, open_wire, pack
@@ -74,6 +75,16 @@ class Link:
         """Whether a connection stands."""
         return self._up.is_set()
 
+    @property
+    def calls_open(self) -> int:
+        """How many calls wait for a reply."""
+        return len(self._open)
+
+    @property
+    def oldest_call_s(self) -> float:
+        """How long the oldest of them waits."""
+        return time.monotonic() - self._open[0][1] if self._open else 0.0
+
     async def wait_up(self, timeout_s: float) -> bool:
         """Wait for a connection; False when none came in time."""
         try:
@@ -113,6 +124,7 @@ class Link:
             await self.wait_up(self._patience_s)
             connection = self._connection
             if connection is None:
+                telemetry.STORE_ERRORS.labels("not_written").inc()
                 raise StoreUnavailable("The store cannot be reached.", outcome="not_written")
         return connection
 
@@ -208,6 +220,7 @@ class Link:
             outcome = "not_written" if len(self._open) <= unwritten else "unknown"
             future, _ = self._open.popleft()
             if not future.done():
+                telemetry.STORE_ERRORS.labels(outcome).inc()
                 future.set_exception(StoreUnavailable("The store's connection was lost.", outcome=outcome))
 
 

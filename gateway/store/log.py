@@ -29,6 +29,11 @@ class LogName(msgspec.Struct, frozen=True):
     stream: str
     channel: str
 
+    @property
+    def label(self) -> str:
+        """The run, or the feed of a tenant, for people."""
+        return self.record.partition("{")[2].partition("}")[0]
+
     @classmethod
     def of_run(cls, run_id: str) -> LogName:
         """Name a run's log."""
