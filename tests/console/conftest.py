@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -15,8 +16,24 @@ from gateway.settings import Settings
 from tests.support.browser import Page, find_chromium, open_page, run_chromium
 from tests.support.running import RunningGateway, RunningStore, run_gateway
 
-NODE = shutil.which("node")
-NO_NODE = "NO NODE ON THE PATH: THE BROWSER'S CLIENT WAS NOT TESTED IN IT (apt-get install nodejs)"
+NODE_MAJOR = 20
+NO_NODE = "NO NODE 20 OR NEWER ON THE PATH: THE BROWSER'S CLIENT WAS NOT TESTED IN IT (apt-get install nodejs)"
+
+
+def find_node() -> str | None:
+    """Return the path of a Node that has what browsers have, None where there is none."""
+    program = shutil.which("node")
+    if program is None:
+        return None
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
+    return program if int(told.strip().removeprefix("v").split(".")[0]) >= NODE_MAJOR else None
+
+
+NODE = find_node()
+TSC = shutil.which("tsc")
+NO_TSC = (
+    "NO TYPESCRIPT ON THE PATH: THE TYPES OF THE BROWSER'S CLIENT WERE NOT CHECKED (apt-get install node-typescript)"
+)
 MISSING = "NO CHROMIUM ON THE PATH: THE CONSOLE WAS NOT TESTED (apt-get install chromium)"
 
 
@@ -57,9 +74,8 @@ async def page(chromium: str, anyio_backend: object) -> AsyncIterator[Page]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say at the very end what a line among the skipped tests might not."""
-    missing = [
-        words for words, is_missing in ((MISSING, find_chromium() is None), (NO_NODE, NODE is None)) if is_missing
-    ]
+    programs = ((MISSING, find_chromium()), (NO_NODE, NODE), (NO_TSC, TSC))
+    missing = [words for words, program in programs if program is None]
     if missing:
         terminalreporter.section("console", sep="!", red=True, bold=True)
     for words in missing:
