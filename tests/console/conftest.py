@@ -1,9 +1,7 @@
-"""One browser and one gateway for all tests of the console; where there is none, the report says so in plain sight."""
+"""One browser and one gateway for all tests of the console."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -13,28 +11,9 @@ from ulid import ULID
 from gateway.domain.access import SCOPES
 from gateway.keyring import open_access
 from gateway.settings import Settings
-from tests.support.browser import Page, find_chromium, open_page, run_chromium
+from tests.support.browser import Page, open_page, run_chromium
+from tests.support.programs import NO_CHROMIUM, find_chromium
 from tests.support.running import RunningGateway, RunningStore, run_gateway
-
-NODE_MAJOR = 20
-NO_NODE = "NO NODE 20 OR NEWER ON THE PATH: THE BROWSER'S CLIENT WAS NOT TESTED IN IT (apt-get install nodejs)"
-
-
-def find_node() -> str | None:
-    """Return the path of a Node that has what browsers have, None where there is none."""
-    program = shutil.which("node")
-    if program is None:
-        return None
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
-    return program if int(told.strip().removeprefix("v").split(".")[0]) >= NODE_MAJOR else None
-
-
-NODE = find_node()
-TSC = shutil.which("tsc")
-NO_TSC = (
-    "NO TYPESCRIPT ON THE PATH: THE TYPES OF THE BROWSER'S CLIENT WERE NOT CHECKED (apt-get install node-typescript)"
-)
-MISSING = "NO CHROMIUM ON THE PATH: THE CONSOLE WAS NOT TESTED (apt-get install chromium)"
 
 
 @pytest.fixture(scope="package")
@@ -42,7 +21,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the DevTools address of a browser with a fresh profile."""
     program = find_chromium()
     if program is None:
-        pytest.skip(MISSING)
+        pytest.skip(NO_CHROMIUM)
     with run_chromium(program, tmp_path_factory.mktemp("chromium")) as devtools_url:
         yield devtools_url
 
@@ -70,13 +49,3 @@ async def page(chromium: str, anyio_backend: object) -> AsyncIterator[Page]:
     """Return an empty tab."""
     async with open_page(chromium) as opened:
         yield opened
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the very end what a line among the skipped tests might not."""
-    programs = ((MISSING, find_chromium()), (NO_NODE, NODE), (NO_TSC, TSC))
-    missing = [words for words, program in programs if program is None]
-    if missing:
-        terminalreporter.section("console", sep="!", red=True, bold=True)
-    for words in missing:
-        terminalreporter.line(words, red=True, bold=True)

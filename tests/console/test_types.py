@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.console.conftest import NO_TSC, TSC
+from tests.support.programs import NO_TSC
 
+TSC = shutil.which("tsc")
 BROWSER = Path(__file__).parents[2] / "gateway" / "console" / "browser"
 PAGE = Path(__file__).with_name("types") / "page.ts"
 SECONDS = 120
