@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.programs import say_what_lacks
 from tests.support.running import RunningGateway, RunningStore, run_gateway
 
 
@@ -39,3 +40,8 @@ async def api(store: RunningStore, anyio_backend: object) -> AsyncIterator[Runni
     """A gateway for all tests of a module, its only tenant: most of them ask no more than a run of their own."""
     async with run_gateway(store.url) as running:
         yield running
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Here, and not beside the tests: where they run in several processes, the one that reports loads no other."""
+    say_what_lacks(terminalreporter)

@@ -1,8 +1,7 @@
-"""One browser and one gateway for all tests of the console; where there is none, the report says so in plain sight."""
+"""One browser and one gateway for all tests of the console."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -12,12 +11,9 @@ from ulid import ULID
 from gateway.domain.access import SCOPES
 from gateway.keyring import open_access
 from gateway.settings import Settings
-from tests.support.browser import Page, find_chromium, open_page, run_chromium
+from tests.support.browser import Page, open_page, run_chromium
+from tests.support.programs import NO_CHROMIUM, find_chromium
 from tests.support.running import RunningGateway, RunningStore, run_gateway
-
-NODE = shutil.which("node")
-NO_NODE = "NO NODE ON THE PATH: THE BROWSER'S CLIENT WAS NOT TESTED IN IT (apt-get install nodejs)"
-MISSING = "NO CHROMIUM ON THE PATH: THE CONSOLE WAS NOT TESTED (apt-get install chromium)"
 
 
 @pytest.fixture(scope="package")
@@ -25,7 +21,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the DevTools address of a browser with a fresh profile."""
     program = find_chromium()
     if program is None:
-        pytest.skip(MISSING)
+        pytest.skip(NO_CHROMIUM)
     with run_chromium(program, tmp_path_factory.mktemp("chromium")) as devtools_url:
         yield devtools_url
 
@@ -53,14 +49,3 @@ async def page(chromium: str, anyio_backend: object) -> AsyncIterator[Page]:
     """Return an empty tab."""
     async with open_page(chromium) as opened:
         yield opened
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the very end what a line among the skipped tests might not."""
-    missing = [
-        words for words, is_missing in ((MISSING, find_chromium() is None), (NO_NODE, NODE is None)) if is_missing
-    ]
-    if missing:
-        terminalreporter.section("console", sep="!", red=True, bold=True)
-    for words in missing:
-        terminalreporter.line(words, red=True, bold=True)

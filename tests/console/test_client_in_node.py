@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.console.conftest import NO_NODE, NODE
+from tests.support.programs import NO_NODE, find_node
 from tests.support.proxy import Dooms, lay_proxy
 from tests.support.running import RunningGateway, RunningStore, run_gateway
 
 pytestmark = pytest.mark.anyio
 
+NODE = find_node()
 SUITE = Path(__file__).with_name("node") / "client.test.mjs"
 SECONDS = 90
 TEST_MS = 80_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,20 @@ from tests.console.watching import shown_seqs, sign_in, wait_link, wait_seq, wat
 from tests.support.browser import Page
 from tests.support.processes import serving
 from tests.support.proxy import Cut, lay_proxy
-from tests.support.running import COMPLETE, LOG, RunningGateway
+from tests.support.running import COMPLETE, LOG, RunningGateway, wait_until
 
 pytestmark = pytest.mark.anyio
 
-TABS = 7
-LINES = "[...document.querySelectorAll('.raw code')].map((line) => line.textContent)"
+TABS = 10
+RUNS_A_TAB = 3
+FOLLOW = """import("/client.js").then(({ connect }) => {
+  const client = connect({ key: %s });
+  window.feed = client.feed();
+  window.runs = %s.map((id) => {
+    const seqs = [];
+    return Object.assign(client.openRun(id, { onEvent: ({ seq }) => seqs.push(seq) }), { seqs });
+  });
+})"""
 
 
 async def check_whole(page: Page, last: int) -> None:
@@ -95,15 +104,54 @@ async def test_two_tabs_watch_one_live_run(page: Page, gateway: RunningGateway) 
         await check_whole(tab, answer.json()["last_seq"])
 
 
-async def test_all_tabs_share_their_connections(page: Page, gateway: RunningGateway) -> None:
-    """Seven tabs are more than a browser's six connections: they take one for their runs and one for the feed."""
-    runs = [await gateway.run_in("running") for _ in range(TABS)]
-    tabs = [page, *[await page.open_beside() for _ in runs[1:]]]
-    await asyncio.gather(*[watch(tab, gateway, run) for tab, run in zip(tabs, runs, strict=True)])
+async def test_ten_tabs_of_many_runs_share_their_connections(page: Page, gateway: RunningGateway) -> None:
+    """Ten tabs, three runs each: one connection for all runs and one for the feed, and every tab can still ask."""
+    runs = [await gateway.run_in("running") for _ in range(TABS * RUNS_A_TAB)]
+    tabs = [page, *[await page.open_beside() for _ in range(TABS - 1)]]
+
+    async def follow(tab: Page, mine: list[str]) -> None:
+        await tab.open(f"{gateway.url}/console/icon.svg")
+        await tab.wait("document.documentElement.localName === 'svg' && document.readyState === 'complete'")
+        await tab.evaluate(FOLLOW % (json.dumps(gateway.key), json.dumps(mine)))
+
+    shares = [[run["id"] for run in runs[at::TABS]] for at in range(TABS)]
+    await asyncio.gather(*[follow(tab, mine) for tab, mine in zip(tabs, shares, strict=True)])
+    for tab in tabs:
+        await tab.wait("feed.state.link === 'live' && runs.every(({ state }) => state.link === 'live')")
     mine = [outlet for outlet in gateway.gateway.hub.outlets if outlet.grant.tenant == gateway.tenant]
     assert len(mine) == 2
-    for tab, run in zip(tabs, runs, strict=True):
-        await wait_seq(tab, (await gateway.append(run["id"], LOG)).json()["last_seq"])
+    lasts = {run["id"]: (await gateway.append(run["id"], LOG, COMPLETE)).json()["last_seq"] for run in runs}
+    for tab, ids in zip(tabs, shares, strict=True):
+        await tab.wait("runs.every(({ state }) => state.link === 'ended')")
+        expected = [list(range(1, lasts[run_id] + 1)) for run_id in ids]
+        assert await tab.evaluate("runs.map(({ seqs }) => seqs)") == expected
+        assert await tab.evaluate("fetch('/healthz').then(({ status }) => status)") == 200
+
+
+async def test_without_a_shared_worker_a_hidden_tab_gives_its_connections_back(
+    page: Page, gateway: RunningGateway
+) -> None:
+    """Each tab has its own there: hidden it lets go of them within moments; seen again it goes on where it was."""
+    await page.call(
+        "Page.addScriptToEvaluateOnNewDocument",
+        source="""
+          delete window.SharedWorker;
+          window.hide = (hidden) => {
+            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+          };
+        """,
+    )
+    run = await gateway.run_in("running")
+    await watch(page, gateway, run)
+    await page.evaluate("hide(true)")
+    await wait_link(page, "asleep")
+    outlets = gateway.gateway.hub.outlets
+    await wait_until(lambda: all(outlet.grant.tenant != gateway.tenant for outlet in outlets))
+    await gateway.append(run["id"], LOG)
+    await page.evaluate("hide(false)")
+    await wait_link(page, "live")
+    await check_whole(page, (await gateway.append(run["id"], LOG)).json()["last_seq"])
 
 
 async def test_catching_up_says_how_far(page: Page, gateway: RunningGateway) -> None:

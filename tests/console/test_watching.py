@@ -142,31 +142,6 @@ async def test_a_restarted_run_goes_on_where_it_is_watched(page: Page, gateway: 
     assert await shown_seqs(page) == list(range(1, answer.json()["last_seq"] + 1))
 
 
-async def test_a_tab_that_nobody_sees_gives_its_connections_back(page: Page, gateway: RunningGateway) -> None:
-    """Hidden for long it sleeps; seen again it goes on where it was."""
-    await page.call(
-        "Page.addScriptToEvaluateOnNewDocument",
-        source="""
-          delete window.SharedWorker;
-          const wait = window.setTimeout;
-          window.setTimeout = (act, ms, ...rest) => wait(act, ms === 30000 ? 1 : ms, ...rest);
-          window.hide = (hidden) => {
-            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
-            document.dispatchEvent(new Event("visibilitychange"));
-          };
-        """,
-    )
-    run = await gateway.run_in("running")
-    await watch(page, gateway, run)
-    await page.evaluate("hide(true)")
-    await wait_link(page, "asleep")
-    answer = await gateway.append(run["id"], LOG)
-    await page.evaluate("hide(false)")
-    await wait_seq(page, answer.json()["last_seq"])
-    await wait_link(page, "live")
-    assert await shown_seqs(page) == list(range(1, answer.json()["last_seq"] + 1))
-
-
 async def test_a_tab_says_how_its_run_stands(page: Page, gateway: RunningGateway) -> None:
     """The title of the window is enough to know that somebody is waited for."""
     run = await gateway.run_in("running")

@@ -14,13 +14,19 @@ LINK = "[data-part=link]"
 SEQS = """(async () => {
   const box = document.querySelector(".raw .virtual");
   const seen = new Map();
+  let rows;
+  const edges = (node) => node.getBoundingClientRect();
+  // Rows are drawn a while after the list was scrolled: until then those of before stand there.
+  const isDrawn = () => {
+    rows = [...box.querySelectorAll(".row")];
+    const bottom = Math.min(edges(box).bottom, edges(box.firstElementChild).bottom);
+    return Math.min(...rows.map((row) => edges(row).top)) <= edges(box).top + 2 &&
+      Math.max(...rows.map((row) => edges(row).bottom)) >= bottom - 2 &&
+      rows.every((row) => row.querySelector("[data-here]"));
+  };
   box.scrollTop = 0;
   for (;;) {
-    let rows;
-    do {
-      await new Promise((resolve) => setTimeout(resolve, 20));
-      rows = [...box.querySelectorAll(".row")];
-    } while (rows.some((row) => !row.querySelector("[data-here]")));
+    do await new Promise((resolve) => setTimeout(resolve, 10)); while (!isDrawn());
     for (const row of rows) seen.set(Number(row.ariaPosInSet), Number(row.querySelector("[data-here]").dataset.seq));
     if (box.scrollTop + box.clientHeight >= box.scrollHeight - 1) break;
     box.scrollTop += box.clientHeight;

@@ -7,7 +7,6 @@ import base64
 import itertools
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -60,11 +59,6 @@ STAND = """new Promise((resolve) => {
   };
   look();
 })"""
-
-
-def find_chromium() -> str | None:
-    """Return the browser's program, None where there is none."""
-    return shutil.which("chromium")
 
 
 @contextmanager

@@ -237,7 +237,7 @@ export function sseParser(onFrame) {
 /** How long to wait after so many failures, in ms: full jitter under a doubling bound. */
 export const backoff = (failures, random = Math.random) => random() * Math.min(15_000, 500 * 2 ** failures);
 
-const SSE_RUNS = 16, SOCKET_RUNS = 64, SILENT_MS = 45_000, HIDDEN_MS = 30_000, ANSWER_MS = 10_000, SETTLE_MS = 15;
+const SSE_RUNS = 16, SOCKET_RUNS = 64, SILENT_MS = 45_000, ANSWER_MS = 10_000, SETTLE_MS = 15;
 const FEED = "feed", FINAL = [400, 403, 404, 410];
 
 const refusal = (problem) => Object.assign(new Error(problem.detail ?? `Refused: ${problem.status}.`), { problem, status: problem.status });
@@ -408,7 +408,7 @@ class Line {
 class Hub {
   lanes = new Map(); ports = new Set(); lines = []; asked = new Map(); asks = 0;
 
-  constructor({ base, transport }) { Object.assign(this, { base, transport }); }
+  constructor({ base, transport }, hiddenMs = 30_000) { Object.assign(this, { base, transport, hiddenMs }); }
 
   isSocket([{ run }, ...others]) { return run !== FEED && (this.transport === "ws" || others.length >= SSE_RUNS); }
 
@@ -448,7 +448,7 @@ class Hub {
     const seen = [...this.ports].some((other) => !other.hidden), wakes = seen && this.asleep;
     clearTimeout(this.sleeping);
     if (seen) this.asleep = false;
-    else this.sleeping = setTimeout(() => { this.asleep = true; this.cut("asleep"); }, HIDDEN_MS);
+    else this.sleeping = setTimeout(() => { this.asleep = true; this.cut("asleep"); }, this.hiddenMs);
     if (offline) this.cut("lost");
     else if (wake || wakes) this.cut("again");
   }
@@ -588,7 +588,8 @@ class Client {
   }
 
   standAlone() {
-    const hub = new Hub(this), port = { post: (message) => queueMicrotask(() => this.hear(message)), box: [] };
+    // Without a worker each tab has its own connections: a few hidden ones would take all that a browser opens.
+    const hub = new Hub(this, 1_000), port = { post: (message) => queueMicrotask(() => this.hear(message)), box: [] };
     this.post = (message) => hub.hear(port, message);
     this.reopen();
   }
