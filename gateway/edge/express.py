@@ -47,7 +47,8 @@ class Express(msgspec.Struct, frozen=True):
         route: The template of the path, for metrics.
         prepare: Makes of a request's headers what `handle` wants to know of them, once for all requests of a
             connection that have the same; a request for which it raises a GatewayError is not answered here.
-        handle: Takes that, the variable part and the body; returns the body of the answer, or raises the refusal.
+        handle: Takes that, the variable part, the body, and facts to add to for the log; returns the body of the
+            answer, or raises the refusal.
         part_s: How long the rest of a body is waited for here, before the application waits for it in its own way.
     """
 
@@ -55,7 +56,7 @@ class Express(msgspec.Struct, frozen=True):
     after: str
     route: str
     prepare: Callable[[Headers], Any]
-    handle: Callable[[Any, str, bytes], Awaitable[bytes]]
+    handle: Callable[[Any, str, bytes, dict[str, Any]], Awaitable[bytes]]
     part_s: float = 5.0
 
 
@@ -165,9 +166,10 @@ class Courier:
     async def _serve(self, head: Head, name: str, body: bytes) -> None:
         began_s = time.perf_counter()
         request_id = head.request_id or new_request_id()
+        facts: dict[str, Any] = {"run_id": name}
         telemetry.request_id.set(request_id)
         try:
-            payload = await self._express.handle(head.about, name, body)
+            payload = await self._express.handle(head.about, name, body, facts)
         except (GatewayError, msgspec.DecodeError) as error:
             refusal = error if isinstance(error, GatewayError) else explain_undecodable(error)
             response = problem_response(refusal, request_id)
@@ -182,11 +184,18 @@ class Courier:
         telemetry.observe_answer(
             route=self._express.route,
             method="POST",
-            path=f"{self._express.before}{name}{self._express.after}",
             status=status,
             waited_s=time.perf_counter() - began_s,
         )
         await self._answer(status, fields + b"x-request-id: %b\r\n" % request_id.encode(), payload)
+        telemetry.tell_answer(
+            route=self._express.route,
+            method="POST",
+            path=f"{self._express.before}{name}{self._express.after}",
+            status=status,
+            took_s=time.perf_counter() - began_s,
+            facts={"bytes": len(payload), **facts},
+        )
 
     async def _answer(self, status: int, fields: bytes, payload: bytes) -> None:
         line = self._line

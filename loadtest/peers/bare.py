@@ -59,7 +59,7 @@ class Bare:
         self._heads: dict[str, int] = defaultdict(lambda: 2)
         self._readers: dict[str, list[StreamConnection]] = defaultdict(list)
 
-    async def append(self, secret: str, run_id: str, raw: bytes) -> bytes:
+    async def append(self, secret: str, run_id: str, raw: bytes, _: dict[str, Any]) -> bytes:
         """Number events, keep them where that is asked for, and write them to the readers."""
         if self._access is not None:
             require(await self._access.authenticate(secret), RUNS_WRITE)

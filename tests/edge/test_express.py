@@ -55,7 +55,7 @@ async def serve_both(*, part_s: float = 30.0, holding: asyncio.Event | None = No
         raw = await read_body(request, limit_bytes=10_000_000)
         return Response(await answer(request.path_params["name"], colour, raw), media_type="application/json")
 
-    async def at_once(colour: str, name: str, raw: bytes) -> bytes:
+    async def at_once(colour: str, name: str, raw: bytes, _: dict[str, Any]) -> bytes:
         ways.append("express")
         if holding is not None:
             await holding.wait()

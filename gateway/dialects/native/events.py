@@ -62,8 +62,9 @@ class EventRoutes:
         before, after = "/v1/runs/", "/events"
         return Express(before, after, "/v1/runs/{run_id}/events", _read_headers, self._append_express)
 
-    async def _append_express(self, about: _AppendHead, name: str, raw: bytes) -> bytes:
+    async def _append_express(self, about: _AppendHead, name: str, raw: bytes, facts: dict[str, Any]) -> bytes:
         grant = await self._native.callers.grant(about.credential)
+        facts |= {"tenant": grant.tenant, "key_id": grant.key_id}
         access.require(grant, _scope_for(about.lease))
         caller = Caller(grant, idempotency_key=about.idempotency_key)
         run_id = parse_run_id(name)
