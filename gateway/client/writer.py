@@ -47,6 +47,8 @@ class Writer:
         self.name = f"w-{uuid4().hex}"
         self.last: Appended | None = None
         self.failure: Exception | None = None
+        self.heard_s = asyncio.get_running_loop().time()
+        """When the gateway last answered, by the clock of the event loop: a lease is kept up since then."""
         self._transport = transport
         self._path = f"/v1/runs/{run_id}/events"
         self._on_pending = on_pending
@@ -155,6 +157,7 @@ class Writer:
         response = await self._transport.send(
             "POST", self._path, content=body + b"}", headers=self._headers, repeat_s=self._repeat_s
         )
+        self.heard_s = asyncio.get_running_loop().time()
         try:
             return msgspec.json.decode(response.content, type=Appended)
         except msgspec.MsgspecError as error:

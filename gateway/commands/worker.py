@@ -13,6 +13,7 @@ import click
 from gateway.client import ClientError
 from gateway.client.worker import Agent, Worker
 from gateway.client.worker.worker import MOST_RUNS
+from gateway.commands.reloading import again_without, run_reloading
 from gateway.commands.runs.connection import EXIT_REFUSED, Connection, connection_options, explain
 from gateway.telemetry import set_up_logging
 
@@ -44,8 +45,15 @@ from gateway.telemetry import set_up_logging
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     help="What is told on stderr.",
 )
+@click.option(
+    "--reload",
+    is_flag=True,
+    help="Start again whenever a Python file under the current directory changes; runs are given back at once.",
+)
 @connection_options
+@click.pass_context
 def command(
+    context: click.Context,
     connection: Connection,
     specs: tuple[str, ...],
     concurrency: int,
@@ -53,6 +61,7 @@ def command(
     name: str | None,
     drain_s: float,
     log_level: str,
+    reload: bool,
 ) -> None:
     """Execute queued runs with these agents, until SIGTERM or Ctrl-C.
 
@@ -67,6 +76,11 @@ def command(
     set_up_logging("text", log_level.upper())
     for chatty in ("httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    if reload:
+        # What is to run as new code is not waited for.
+        said = context.get_parameter_source("drain_s") is click.core.ParameterSource.COMMANDLINE
+        drain = () if said else ("--drain-s", "0")
+        raise click.exceptions.Exit(run_reloading(again_without("--reload", *drain), Path.cwd()))
     agents = load_agents(specs)
     client = connection.open()
     try:

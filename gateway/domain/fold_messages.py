@@ -46,17 +46,15 @@ def complete_message(state: Folded, event: Event, data: catalogue.Message) -> No
     message.completed, message.ended_at = True, event.created_at
 
 
-def cut_messages(state: Folded, first: int, last: int) -> None:
-    """Take out of messages that began before seq `first` what was said from it to seq `last`: it is said again."""
-    for seq, cuts in list(state.cuts.items()):
-        index = next((i for i, cut in enumerate(cuts) if first - 1 <= cut.boundary_seq <= last), None)
-        place = bisect_left(state.messages, seq, key=lambda message: message.seq)
+def cut_messages(state: Folded, first: int) -> None:
+    """Take out of messages that began before seq `first` what was said from there on: it is said again."""
+    for seq, cuts in state.cuts.items():
+        index = next((i for i, cut in enumerate(cuts) if cut.boundary_seq >= first - 1), None)
         if seq >= first or index is None:
             continue
-        message, cut = state.messages[place], cuts[index]
+        message = state.messages[bisect_left(state.messages, seq, key=lambda message: message.seq)]
+        cut = cuts[index]
         del cuts[index:]
-        if not cuts:
-            del state.cuts[seq]
         if cut.units is None:
             message.superseded = True
             continue

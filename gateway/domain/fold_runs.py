@@ -55,7 +55,7 @@ def begin_attempt(state: Folded, event: Event, data: catalogue.AttemptStarted) -
     if data.supersedes is None:
         return
     first, last = data.supersedes
-    cut_messages(state, first, last)
+    cut_messages(state, first)
     for entry in _began_since(state, first):
         if entry.seq <= last:
             entry.superseded = True

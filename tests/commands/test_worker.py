@@ -122,6 +122,31 @@ async def test_runs_are_executed(gateway: RunningGateway, folder: Path) -> None:
     assert "claims from special" in output
 
 
+async def test_changed_code_is_loaded_again(gateway: RunningGateway, folder: Path) -> None:
+    """Also after a change that broke it; SIGTERM ends it as any worker."""
+    code = folder / "shop" / "agents.py"
+    async with Client(gateway.url, key=gateway.key, backoff=SOON) as client:
+        about = {"GATEWAY_URL": gateway.url, "GATEWAY_KEY": gateway.key}
+        process = start(folder, "shop.agents:agent", "--queue", "fresh", "--reload", **about)
+        try:
+
+            async def output_of_a_run() -> object:
+                run = await client.runs.create("echo", mode="queued", queue="fresh", input="said")
+                return (await end_of(client, run.id)).output
+
+            assert await output_of_a_run() == "said"
+            code.write_text("1 / 0")
+            code.write_text(AGENTS.replace("return run.input", "return ['new', run.input]"))
+            async with asyncio.timeout(60):
+                while await output_of_a_run() != ["new", "said"]:
+                    pass
+        finally:
+            process.terminate()
+            output, _ = await to_end(process)
+    assert process.returncode == 0
+    assert "the code has changed; starting again" in output
+
+
 async def to_end(process: subprocess.Popen[str]) -> tuple[str, str]:
     """Return what a process said, once it has ended; the gateway of this test lives on meanwhile."""
     return await asyncio.to_thread(process.communicate, timeout=30)

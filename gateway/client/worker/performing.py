@@ -62,7 +62,7 @@ class Engagement:
 
     async def _see_through(self, session: Session, writer: Writer) -> None:
         async with asyncio.TaskGroup() as group:
-            control = [group.create_task(session.follow()), group.create_task(session.watch())]
+            control = [group.create_task(watch) for watch in (session.follow(), session.watch(), session.expire())]
             # Not of the group: one that does not stop would hold the others up.
             handler = session.handler = asyncio.create_task(self._execute(session))
             if session.stopped is not None:

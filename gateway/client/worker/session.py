@@ -35,6 +35,8 @@ GRACE_S = 8.0
 CONFIRM_S = 0.5
 """Kept of a cancel's grace for telling the gateway."""
 AGAIN_S = 0.1
+SLACK_S = 1.0
+"""How late the gateway may look at a lease that has ended."""
 FOLLOW_AFTER_S = 0.1
 """A run that ends sooner, and asks nothing, is not worth a stream: its appends name what is pending."""
 
@@ -285,6 +287,20 @@ class Session:
                         reason=answer.get("reason"),
                     )
                     self._answered.notify_all()
+
+    async def expire(self) -> None:
+        """Stop the handler once its lease must have ended, by this worker's own clock.
+
+        Where the gateway cannot be reached nobody says so, and another worker may have the run.
+        """
+        lease_s, loop = self.claim.lease.lease_s, asyncio.get_running_loop()
+        allowed_s = lease_s + min(SLACK_S, lease_s / 3)
+        while True:
+            left_s = self._writer.heard_s + allowed_s - loop.time()
+            if left_s <= 0:
+                break
+            await asyncio.sleep(left_s)
+        self.stop(Stop.LOST, why=f"the gateway was not heard for the {lease_s:g} s of its lease")
 
     async def watch(self) -> None:
         """Stop the handler once an append has been refused for good."""

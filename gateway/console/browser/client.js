@@ -5,7 +5,7 @@
 
 // ---- The fold: from events to the state that the gateway's own snapshots have.
 
-const LOG_LINES = 200, MESSAGE_CHARS = 256 * 1024, CUTS = 64;
+const LOG_LINES = 200, MESSAGE_CHARS = 256 * 1024;
 const ENDINGS = ["completed", "failed", "cancelled", "timed_out", "crashed", "system_failed", "expired", "dead_lettered"];
 const LETS_GO = ["queued", "released", "restarted", "attempt_failed", ...ENDINGS];
 const STATUS = {
@@ -70,10 +70,8 @@ function foldRun(state, event, data, word) {
   if (ends) {
     for (const entry of known.running) abandon(known, entry, event);
     for (const question of Object.values(state.questions).filter(isOpen)) close(question, "closed", { reason: "run_ended" });
-  } else if (word === "attempt_started") {
-    state.boundary_seq = event.seq;
-    withdraw(state, event, data.supersedes);
-  } else if (word === "waiting_for_input") {
+  } else if (word === "attempt_started") withdraw(state, event, data.supersedes);
+  else if (word === "waiting_for_input") {
     delete state.questions[id];
     state.questions[id] = asked(data);
   } else if (word.startsWith("input_")) {
@@ -93,9 +91,17 @@ function abandon(known, entry, event) {
   if (known.running.delete(entry)) Object.assign(entry, { status: "abandoned", ended_at: event.created_at });
 }
 
+/** What is superseded is said again: so are the ends of messages that began before it. */
 function withdraw(state, event, superseded) {
   const [first, last] = superseded ?? [1, 0];
-  cutMessages(state, first, last);
+  state.boundary_seq = event.seq;
+  for (const message of state.messages) {
+    const cuts = state.cuts[message.seq] ?? [], index = cuts.findIndex(([boundary]) => boundary >= first - 1);
+    if (message.seq >= first || index < 0 || !last) continue;
+    const [[, units, elided_bytes]] = cuts.splice(index);
+    if (units === null) message.superseded = true;
+    else Object.assign(message, { content: message.content.slice(0, units), elided_bytes, completed: false, ended_at: null });
+  }
   for (const list of [state.steps, state.tool_calls, state.messages, state.files, Object.values(state.outputs)]) {
     for (const entry of list) {
       if (entry.seq < first || entry.seq > last) continue;
@@ -103,28 +109,6 @@ function withdraw(state, event, superseded) {
       abandon(find(state), entry, event);
     }
   }
-}
-
-/** Take out of messages that began before what is superseded what was said within it: it is said again. */
-function cutMessages(state, first, last) {
-  for (const [seq, cuts] of Object.entries(state.cuts)) {
-    const index = cuts.findIndex(([boundary]) => first - 1 <= boundary && boundary <= last);
-    const message = state.messages.find((entry) => entry.seq === Number(seq));
-    if (seq >= first || index < 0 || !message) continue;
-    const [[, units, elided_bytes]] = cuts.splice(index);
-    if (!cuts.length) delete state.cuts[seq];
-    if (units === null) message.superseded = true;
-    else Object.assign(message, { content: message.content.slice(0, units), elided_bytes, completed: false, ended_at: null });
-  }
-}
-
-/** Note what a message has that now goes on beyond a checkpoint, or in another attempt. */
-function noteCut(state, { seq, content, elided_bytes }) {
-  if (seq > state.boundary_seq) return;
-  const cuts = (state.cuts[seq] ??= []);
-  if (cuts.length && cuts.at(-1)[0] >= state.boundary_seq) return;
-  cuts.push([state.boundary_seq, content.length, elided_bytes]);
-  if (cuts.length > CUTS) cuts.shift();
 }
 
 /** A step or a call: what ends without a beginning is an entry, too, which a late beginning completes. */
@@ -168,6 +152,13 @@ function messageOf(state, event, { message_id: id, role = null }) {
     if (id != null) known.messages.set((message.message_id = id), message);
   }
   message.role ??= role;
+  // What it has before it goes on beyond a checkpoint, or in another attempt.
+  const { boundary_seq } = state;
+  if (message.seq < boundary_seq) {
+    const cuts = (state.cuts[message.seq] ??= []);
+    if (cuts.at(-1)?.[0] !== boundary_seq) cuts.push([boundary_seq, message.content.length, message.elided_bytes]);
+    if (cuts.length > 64) cuts.shift();
+  }
   return message;
 }
 
@@ -180,7 +171,6 @@ const RULES = {
   "tool.result": finish("tool_calls", "output status duration_ms"),
   "message.delta"(state, event, data) {
     const message = messageOf(state, event, data);
-    noteCut(state, message);
     if (message.elided_bytes || message.content.length + data.content.length > MESSAGE_CHARS)
       message.elided_bytes += new Blob([data.content]).size;
     else message.content += data.content;
@@ -188,9 +178,8 @@ const RULES = {
   "message.completed"(state, event, { content, ...data }) {
     const about = { content, elided_bytes: 0, completed: true, ended_at: event.created_at };
     const message = messageOf(state, event, data);
-    noteCut(state, message);
     for (const cut of state.cuts[message.seq] ?? [])
-      if (cut[1] !== null && !content.startsWith(message.content.slice(0, cut[1]))) cut[1] = null;
+      if (!content.startsWith(message.content.slice(0, cut[1]))) cut[1] = null;
     Object.assign(message, about);
   },
   "usage.recorded"(state, event, data) {

@@ -243,8 +243,11 @@ async def test_a_change_of_status_is_listed_at_once(gateway: RunningGateway) -> 
         ("restart", "queued"),
     ]
     before = "queued"
-    for step, status in path * 3:
-        answer = await (act(gateway, run["id"], step) if isinstance(step, str) else gateway.append(run["id"], step))
+    for number, (step, status) in enumerate(path * 3):
+        if isinstance(step, str):
+            answer = await act(gateway, run["id"], step)
+        else:
+            answer = await gateway.append(run["id"], step, attempt=1 + number // len(path))
         accepted(answer)
         assert await ids(gateway.client, status=status) == [run["id"]]
         assert await ids(gateway.client, status=before) == []
