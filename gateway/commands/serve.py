@@ -16,7 +16,7 @@ import click
 from gateway import telemetry
 from gateway.commands import listen
 from gateway.commands.dev_key import choose_key
-from gateway.commands.metrics_dir import metrics_dir
+from gateway.commands.metrics_dir import default_place, metrics_dir
 from gateway.commands.server import Stopping, serve_app, set_up_logging, stop_on_signals
 from gateway.commands.supervisor import Program, keep_running
 from gateway.commands.welcome import welcome
@@ -141,7 +141,7 @@ async def serve_with_workers(
     """Have `settings.workers` processes serve `sock`, each replaced when it dies, until all have drained."""
     lifeline, held = os.pipe()
     try:
-        with metrics_dir(settings.data_dir, sock.getsockname()[1]) as directory:
+        with metrics_dir(default_place()) as directory:
             program = plan_worker(settings, {METRICS_DIR: directory, **environ}, sock, lifeline, store_url, dev_key)
             async with anyio.create_task_group() as group:
                 for _ in range(settings.workers):
