@@ -61,8 +61,8 @@ def cases(
         about = Asked(readers, rate, seconds, transport, linger_ms, stopped, probed)
         return await _run(target, about)
 
-    about = {"readers": readers, "over": transport, "linger ms": linger_ms, "stopped": stopped, "fsync": fsync}
-    about |= {"workers": workers} if workers > 1 else {}
+    about: dict[str, object] = {"readers": readers, "over": transport, "workers": workers}
+    about |= {"linger ms": linger_ms, "stopped": stopped, "fsync": fsync}
     return [
         Case(
             target=name,

@@ -26,7 +26,7 @@ def _fanout(against: Sequence[str], short: bool) -> list[Case]:
     slow = [name for name in against if name == "naive"]
     quick = [name for name in against if name != "naive"]
     found = fanout.cases(quick, rates=rates, readers=1_000, seconds=3 if short else 5)
-    return found + (fanout.cases(slow, rates=(5,), readers=1_000, seconds=3) if slow else [])
+    return found + (fanout.cases(slow, rates=(10,), readers=200, seconds=3) if slow else [])
 
 
 def _transports(_against: Sequence[str], short: bool) -> list[Case]:

@@ -84,7 +84,7 @@ class Cohort:
         self.channel = channel
         self.readers: dict[Reader, None] = {}
         self._key = key
-        self._transport = transport
+        self._delivered = telemetry.DELIVERIES.labels(transport)
         self._linger_s = linger_s
         self._want = want
         self._left: list[Reader] = []
@@ -160,4 +160,4 @@ class Cohort:
                 outlet.close(hang_up=True)
             delivered += reader.seq - before
         if delivered:
-            telemetry.DELIVERIES.labels(self._transport).inc(delivered)
+            self._delivered.inc(delivered)

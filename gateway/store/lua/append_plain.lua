@@ -1,5 +1,5 @@
--- Append events that change no state to a run that somebody holds: the door's short way, with the same guards, and no
--- repeat to recognise but a writer's. Numbers stay the texts that they are kept as: turning one into the other is what a
+-- Append events that change no state to a run that somebody holds: the door's short way, under the same guards.
+-- No idempotency key is recognised. Numbers stay the texts that they are kept as: turning one into the other is what a
 -- script pays for.
 -- KEYS  1 record hash    2 log stream    3 writer positions hash, where a writer is named
 -- ARGV  1 pub/sub channel    2 tenant    3 permitted statuses as ',a,b,'    4 expected head seq or ''

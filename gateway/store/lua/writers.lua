@@ -1,5 +1,6 @@
 -- How a numbered append is recognised, for the scripts that append: a writer's position is of its last one.
--- Returns nothing when it is the next one, which is to be stored; else the word to answer, and what belongs to it:
+-- KEYS  its caller's: the hash of positions is an argument of it
+-- RETURNS nothing when it is the next one, which is to be stored; else the word to answer, and what belongs to it:
 -- 'DUPLICATE', first_seq, last_seq | 'FENCED', attempt, status | 'GAP' | 'STALE', expected | 'MISMATCH' | 'WRITERS'
 local function recognise(writers, writer, first, last, fingerprint, named, attempt, status, most)
   local p = redis.call('HGET', writers, writer)
