@@ -9,12 +9,14 @@ from typing import Any
 
 import msgspec
 
+from gateway import telemetry, tracing
 from gateway.domain import access
 from gateway.domain.access import Grant
 from gateway.domain.cursor import START, Cursor
 from gateway.domain.events import TypeFilter, peek_type
 from gateway.domain.lifecycle import TERMINAL
 from gateway.domain.resume import Verdict, judge, start_over
+from gateway.domain.traces import run_span_id
 from gateway.errors import GatewayError, LogExpired
 from gateway.hub.channel import Channel
 from gateway.hub.hub import Hub
@@ -86,6 +88,10 @@ class Streams:
         run = require_run(grant, await self._runs.load(run_id, grant.tenant))
         if run.log_expired and not expired:
             raise log_expired(run_id)
+        if telemetry.trace_id.get() is None:
+            telemetry.trace_id.set(run.spec.trace_id)
+        if run.spec.trace_id is not None and tracing.keeps(run.spec.trace_id):
+            tracing.subject.set(tracing.Place(run.spec.trace_id, run_span_id(run.id)))
         opening = await self._open(LogName.of_run(run_id), start, types)
         if opening.head.log_expired and not expired:
             # Since it was looked at.
