@@ -50,6 +50,7 @@ def words(meaning: str, shape: str = "", pattern: str | None = None, *, secret: 
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 AccessLog: TypeAlias = Literal["all", "slow", "errors", "off"]
+Traces: TypeAlias = Literal["off", "otlp"]
 LogFormat: TypeAlias = Literal["text", "json"]
 Allowance: TypeAlias = Literal["refuse", "allow"]
 Fsync: TypeAlias = Literal["always", "everysec"]
@@ -108,6 +109,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Annotated[LogFormat, words("How a log line is written.")] = "text"
     access_log: Annotated[AccessLog, words("Answers that have a line in the log; slow: errors too.")] = "slow"
     access_log_slow_ms: Annotated[int, within(0, 600_000, "From where on an answer is slow.")] = 1_000
+    traces: Annotated[Traces, words("Whether traces are sent, by OTLP as OTEL_EXPORTER_OTLP_ENDPOINT says.")] = "off"
+    trace_share: Annotated[float, within(0, 1, "Share of the traces that nobody decided about that is sent.")] = 1
     default_agent: Annotated[str, AGENT] = "default"
 
     data_dir: Annotated[Path, words("Where the embedded store and files are kept.", "a path")] = Path(".gateway")

@@ -232,10 +232,12 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
     `continues`: the attempt was let go at a question, and `answers` are those that it was given since it began.
     `checkpoint` is where it goes on from, None to begin at the beginning.
+    `traceparent` is the W3C header under which spans of the work join the run's trace.
     """
 
     run: Run
     lease: Lease
+    traceparent: str | None = None
     continues: bool = False
     answers: list[Answer] = []
     checkpoint: Checkpoint | None = None

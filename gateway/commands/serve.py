@@ -13,7 +13,7 @@ from typing import Final
 import anyio
 import click
 
-from gateway import telemetry
+from gateway import telemetry, tracing
 from gateway.commands import listen
 from gateway.commands.dev_key import choose_key
 from gateway.commands.metrics_dir import default_place, metrics_dir
@@ -46,6 +46,8 @@ def command(demo: bool, **flags: str | None) -> None:
     given = {variable(name): value for name, value in flags.items() if value is not None}
     environ = {**os.environ, **given}
     settings = load(environ)
+    if settings.traces == "otlp":
+        tracing.require()
     set_up_logging(settings)
     anyio.run(serve, settings, environ, demo, backend_options={"use_uvloop": True})
 

@@ -16,7 +16,7 @@ from typing import Final
 import anyio
 import uvicorn
 
-from gateway import telemetry
+from gateway import telemetry, tracing
 from gateway.app import Gateway, build
 from gateway.commands.listen import BACKLOG
 from gateway.edge.server import HttpProtocol
@@ -83,6 +83,8 @@ async def serve_app(
     announce: Callable[[], None],
 ) -> None:
     """Serve `sock` until `stopping`, drain, and return; `announce` is called once requests are answered."""
+    if settings.traces == "otlp":
+        tracing.begin(tracing.Tracer(settings.trace_share))
     gateway = build(settings, store_url, dev_key=dev_key)
     try:
         await gateway.start()
@@ -99,6 +101,7 @@ async def serve_app(
     finally:
         with anyio.move_on_after(CLOSE_S, shield=True):
             await gateway.aclose()
+            await anyio.to_thread.run_sync(tracing.end, abandon_on_cancel=True)
 
 
 def _spare_the_collector() -> None:

@@ -72,6 +72,7 @@ class RunSpec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     depends_on: tuple[Dependency, ...] = ()
     preset: str | None = None
     trace_id: str | None = None
+    parent_span_id: str | None = None
     idempotency_key: str | None = None
 
     @property

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
-from gateway import errors, telemetry
+from gateway import errors, telemetry, tracing
 from gateway.edge.body import explain_undecodable
 from gateway.edge.traces import Trace, parse_trace
 from gateway.errors import GatewayError
@@ -193,6 +193,8 @@ class IdentifiedRequests:
         answer = _Answer(scope, request_id)
         telemetry.request_id.set(request_id)
         telemetry.trace_id.set(None if trace is None else trace.trace_id)
+        if tracing.is_on():
+            answer.trace(trace)
         try:
             await self.app(scope, receive, answer.watch(send))
         except ClientDisconnect:
@@ -206,6 +208,8 @@ class IdentifiedRequests:
             telemetry.request_id.set(None)
             telemetry.trace_id.set(None)
             telemetry.run_id.set(None)
+            tracing.current.set(None)
+            tracing.subject.set(None)
 
 
 def _read_names(scope: Scope) -> tuple[str, Trace | None]:
@@ -234,6 +238,7 @@ class _Answer:
         self.started = False
         self.status = 0
         self.size: bytes | None = None
+        self.parent_id: str | None = None
 
     def watch(self, send: Send) -> Send:
         """Return `send`, marking the answer's start; everything after it is handed through unawaited."""
@@ -257,9 +262,38 @@ class _Answer:
             waited_s=time.perf_counter() - self.began_s,
         )
 
+    def trace(self, told: Trace | None) -> None:
+        """Have the request be a span, if its trace is kept: as its sender says, else as its share is."""
+        trace_id = tracing.new_trace_id() if told is None else told.trace_id
+        if tracing.keeps(trace_id) if told is None else told.is_kept:
+            self.parent_id = None if told is None else told.span_id
+            tracing.current.set(tracing.Place(trace_id, tracing.new_span_id()))
+
+    def _record(self, place: tracing.Place) -> None:
+        took_ns, now_ns = round((time.perf_counter() - self.began_s) * 1e9), time.time_ns()
+        scope, state = self.scope, self.scope["state"]
+        method, route = scope.get("method", "WEBSOCKET"), route_template(scope)
+        facts = {
+            "http.request.method": method,
+            "http.route": route,
+            "http.response.status_code": self.status,
+            "url.path": scope["path"],
+            "gateway.request_id": self.request_id,
+            "gateway.tenant": state.get("tenant"),
+            "gateway.run_id": scope.get("path_params", {}).get("run_id"),
+        }
+        failure = f"status {self.status}" if self.status >= 500 else None
+        span = tracing.Span(
+            f"{method} {route}", place, self.parent_id, now_ns - took_ns, now_ns, "server", facts, failure
+        )
+        tracing.record(span)
+
     def end(self) -> None:
         """Log the answer; a stream that others go on with has a line of its own when it is over."""
         scope, state = self.scope, self.scope["state"]
+        place = tracing.current.get()
+        if place is not None:
+            self._record(place)
         if self.status:
             telemetry.tell_answer(
                 route=route_template(scope),

@@ -19,6 +19,11 @@ class Trace(NamedTuple):
     span_id: str
     flags: str
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether its sender keeps it."""
+        return bool(int(self.flags, 16) & 1)
+
     def __str__(self) -> str:
         """Return it as a `traceparent` header."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -12,13 +11,13 @@ from starlette.responses import Response
 
 from gateway.domain.times import format_time
 from gateway.edge import query as q
+from gateway.edge.traces import parse_trace
 from gateway.errors import BadRequest
 from gateway.service.actors import Caller, parse_run_id
 
 T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def run_id_of(request: Request) -> str:
@@ -58,8 +57,8 @@ def duration_ms(duration_s: float | None) -> int | None:
 
 def trace_id_of(traceparent: str | None) -> str | None:
     """Return the trace that a W3C `traceparent` header names; None where there is none that can be read."""
-    match = _TRACEPARENT.fullmatch(traceparent or "")
-    return match[1] if match and match[1].strip("0") else None
+    trace = parse_trace(traceparent or "")
+    return None if trace is None else trace.trace_id
 
 
 def check_thread(thread_id: str | None) -> None:

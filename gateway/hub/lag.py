@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Any, Final
 
-from gateway import telemetry
+from gateway import telemetry, tracing
 from gateway.hub.outlet import Outlet
 
 logger = logging.getLogger("gateway.readers")
@@ -87,9 +87,38 @@ def describe(outlet: Outlet) -> dict[str, Any]:
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 
+def _record(outlet: Outlet) -> None:
+    """Have a stream told as one span, below that of its run; one of several runs below its request's."""
+    parent = outlet.parent_span
+    if parent is None:
+        return
+    now_s, now_ns = time.monotonic(), time.time_ns()
+    facts = {
+        "gateway.transport": outlet.transport,
+        "gateway.cause": outlet.cause,
+        "gateway.events": outlet.passed,
+        "gateway.request_id": outlet.origin.get("request_id"),
+        "gateway.run_id": outlet.origin.get("run_id"),
+        "gateway.key_id": getattr(outlet.grant, "key_id", None),
+    }
+    span = tracing.Span(
+        "deliver",
+        tracing.Place(parent.trace_id, tracing.new_span_id()),
+        parent.span_id,
+        now_ns - round((now_s - outlet.opened_s) * 1e9),
+        now_ns,
+        "producer",
+        facts,
+        milestones={"last write": now_ns - round((now_s - outlet.sent_s) * 1e9)},
+    )
+    tracing.record(span)
+
+
 def tell_end(outlet: Outlet) -> None:
-    """Count and log that a stream is over."""
+    """Count, trace and log that a stream is over."""
     cause = outlet.cause
+    if tracing.is_on():
+        _record(outlet)
     telemetry.STREAMS_ENDED.labels(outlet.transport, cause).inc()
     if telemetry.tells_all():
         grant = outlet.grant

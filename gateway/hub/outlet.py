@@ -16,7 +16,7 @@ import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gateway import telemetry
+from gateway import telemetry, tracing
 from gateway.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class Outlet:
         "linger_s",
         "opened_s",
         "origin",
+        "parent_span",
         "passed",
         "ping",
         "readers",
@@ -136,6 +137,7 @@ class Outlet:
         self.waits_for = "log"
         self.passed = 0
         self.origin = telemetry.origin()
+        self.parent_span = tracing.subject.get() or tracing.current.get()
         self._ping_due = False
         self._leaving: str | None = None
         self._finished = False

@@ -52,12 +52,13 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 class Whose(msgspec.Struct, frozen=True):
-    """What decides who reaches a run."""
+    """What decides who reaches a run, and its trace; it never changes."""
 
     run_id: str
     tenant: str
     thread_id: str
     agent_id: str
+    trace_id: str | None = None
 
 
 def fingerprint_of(action: str, body: object) -> str:
@@ -105,7 +106,7 @@ def require_run(grant: Grant, run: Run) -> Run:
 
 def whose_is(run: Run) -> Whose:
     """Return what of a run decides who reaches it; it never changes."""
-    return Whose(run.id, run.spec.tenant, run.spec.thread_id, run.spec.agent_id)
+    return Whose(run.id, run.spec.tenant, run.spec.thread_id, run.spec.agent_id, run.spec.trace_id)
 
 
 def require_whose(grant: Grant, whose: Whose) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import secrets
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ import httpx
 import msgspec
 from standardwebhooks import Webhook
 
-from gateway import telemetry
+from gateway import telemetry, tracing
 from gateway.domain.events import decode, peek_type
 from gateway.domain.hooks import (
     ACTIVE,
@@ -27,6 +28,7 @@ from gateway.domain.hooks import (
 )
 from gateway.domain.run import Run
 from gateway.domain.times import parse_time
+from gateway.domain.traces import run_span_id, traceparent
 from gateway.errors import NotFound
 from gateway.service.outbound import Outbound, Posted
 from gateway.store.clock import StoreClock
@@ -143,8 +145,9 @@ class Deliveries:
         message_id = "msg_" + digest(run.id, hook.id, str(entry.seq), str(entry.tag))
         body = message_body(run, status, event, entry.line)
         now_ms = self._clock.now_ms()
-        posted = await self._outbound.post(hook.url, _headers(hook.secret, message_id, now_ms, body), body)
+        posted = await self._outbound.post(hook.url, _headers(hook.secret, message_id, now_ms, body, run), body)
         outcome, rest_ms = self._judge(posted, tries + 1)
+        _record(run, posted, outcome, entry.seq)
         telemetry.WEBHOOK_DELIVERIES.labels(outcome).inc()
         if outcome == "delivered":
             late_ms = self._clock.now_ms() - parse_time(event.created_at)
@@ -228,9 +231,23 @@ class _Delivery:
         return await self._deliveries.note(self._run.id, self._hook.id, self._token, progress, made)
 
 
-def _headers(secret: str, message_id: str, now_ms: int, body: bytes) -> list[tuple[str, str]]:
+def _record(run: Run, posted: Posted, outcome: str, seq: int) -> None:
+    trace_id = run.spec.trace_id
+    if trace_id is None or not tracing.keeps(trace_id):
+        return
+    now_ns = time.time_ns()
+    facts = {"gateway.run_id": run.id, "gateway.seq": seq, "http.response.status_code": posted.status}
+    failure = None if outcome == "delivered" else posted.error or outcome
+    place = tracing.Place(trace_id, tracing.new_span_id())
+    began_ns = now_ns - posted.duration_ms * 1_000_000
+    tracing.record(tracing.Span("webhook", place, run_span_id(run.id), began_ns, now_ns, "client", facts, failure))
+
+
+def _headers(secret: str, message_id: str, now_ms: int, body: bytes, run: Run) -> list[tuple[str, str]]:
     now = datetime.fromtimestamp(now_ms // 1000, UTC)
+    trace = traceparent(run)
     return [
+        *([] if trace is None else [("traceparent", trace)]),
         ("content-type", "application/json"),
         ("user-agent", AGENT),
         ("webhook-id", message_id),

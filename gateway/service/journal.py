@@ -17,14 +17,15 @@ from typing import Generic, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from gateway import telemetry
+from gateway import telemetry, tracing
 from gateway.domain.appends import FAST_STATUSES
 from gateway.domain.draft import Draft
 from gateway.domain.due import next_look_ms, waits_for_others
 from gateway.domain.events import NewEvent, encode_rests
 from gateway.domain.hooks import FixedHook
-from gateway.domain.lifecycle import LIVE
+from gateway.domain.lifecycle import LIVE, Status
 from gateway.domain.run import Run, RunSpec
+from gateway.domain.traces import run_span_id
 from gateway.errors import Contended, GatewayError, IllegalTransition, StoreUnavailable
 from gateway.service import effects
 from gateway.service.feed_events import feed_event, forgotten_event
@@ -286,20 +287,21 @@ class Journal:
         for _ in range(TRIES):
             encoded = encode_rests(events, run_id, at_ms)
             try:
-                return await self._count(put(at_ms, encoded), len(events))
+                return await self._measure(run_id, put(at_ms, encoded), len(events))
             except TooEarly as error:
                 at_ms = max(self.clock.now_ms(), error.updated_ms)
         raise Contended("The run changes too fast; try again.", run_id=run_id)
 
     async def _put(self, run_id: str, write: Write) -> Appended:
-        return await self._count(self._runs.write(run_id, write), len(write.events))
+        return await self._measure(run_id, self._runs.write(run_id, write), len(write.events))
 
-    async def _count(self, put: Awaitable[Appended], events: int) -> Appended:
+    async def _measure(self, run_id: str, put: Awaitable[Appended], events: int) -> Appended:
         began = time.monotonic()
         try:
             appended = await put
         except GatewayError as error:
             telemetry.APPENDS.labels(error.code).inc()
+            tracing.record_call("append", time.monotonic() - began, {"gateway.run_id": run_id}, error.code)
             raise
         telemetry.APPEND_SECONDS.observe(time.monotonic() - began)
         if appended.duplicate:
@@ -307,6 +309,9 @@ class Journal:
         else:
             _APPENDS.inc()
             telemetry.EVENTS_APPENDED.inc(events)
+        if tracing.is_on():
+            facts = {"gateway.run_id": run_id, "gateway.events": events, "gateway.seq": appended.last_seq}
+            tracing.record_call("append", time.monotonic() - began, facts)
         return appended
 
     async def reindex(
@@ -406,7 +411,36 @@ def _moves(run: Run, draft: Draft) -> bool:
     return (before.status, before.leased, bool(before.open)) != (after.status, after.leased, bool(after.open))
 
 
+def _record(run: Run) -> None:
+    """Have the life of a run told that has just ended; the trace that it belongs to was told at its creation."""
+    spec = run.spec
+    if spec.trace_id is None or not tracing.keeps(spec.trace_id):
+        return
+    facts = {
+        "gateway.run_id": run.id,
+        "gateway.agent_id": spec.agent_id,
+        "gateway.tenant": spec.tenant,
+        "gateway.status": str(run.status),
+        "gateway.events": run.head_seq,
+        "gateway.attempt": run.state.attempt,
+    }
+    milestones = {"started": run.state.started_ms} if run.state.started_ms is not None else {}
+    span = tracing.Span(
+        f"run {spec.agent_id}",
+        tracing.Place(spec.trace_id, run_span_id(run.id)),
+        spec.parent_span_id,
+        spec.created_us * 1_000,
+        run.updated_ms * 1_000_000,
+        facts=facts,
+        failure=None if run.status is Status.COMPLETED else str(run.status),
+        milestones={name: at_ms * 1_000_000 for name, at_ms in milestones.items()},
+    )
+    tracing.record(span)
+
+
 def _count(before: Run, after: Run, draft: Draft) -> None:
+    if after.state.terminal and not before.state.terminal and tracing.is_on():
+        _record(after)
     if before.status is not after.status:
         telemetry.RUN_CHANGES.labels(str(after.status)).inc()
     for event in draft.events:

@@ -10,6 +10,7 @@ from hashlib import blake2b
 import msgspec
 from ulid import ULID
 
+from gateway import tracing
 from gateway.domain import access, decisions
 from gateway.domain.access import Grant
 from gateway.domain.agents import Agent, Overrides, apply_policy, check_preset
@@ -148,6 +149,8 @@ class Runs:
         now_ms = self._journal.clock.now_ms()
         run_id = str(ULID.from_timestamp(now_ms / 1000))
         scheduled_ms = new.scheduled_ms if new.delay_ms is None else now_ms + new.delay_ms
+        asked = tracing.current.get()
+        trace_id = new.trace_id or (secrets.token_hex(16) if asked is None else asked.trace_id)
         return RunSpec(
             id=run_id,
             tenant=caller.tenant,
@@ -176,7 +179,8 @@ class Runs:
             concurrency_key=new.concurrency_key,
             depends_on=needs,
             preset=new.preset,
-            trace_id=new.trace_id or secrets.token_hex(16),
+            trace_id=trace_id,
+            parent_span_id=None if asked is None or asked.trace_id != trace_id else asked.span_id,
             idempotency_key=caller.idempotency_key,
         )
 
@@ -211,6 +215,7 @@ class Runs:
             depends_on=(),
             preset=source.state.preset,
             trace_id=secrets.token_hex(16),
+            parent_span_id=None,
             idempotency_key=caller.idempotency_key,
         )
         agent = await self._agents.find(caller.tenant, spec.agent_id)

@@ -10,12 +10,14 @@ from typing import Any
 
 import msgspec
 
+from gateway import telemetry, tracing
 from gateway.domain import access
 from gateway.domain.access import Grant
 from gateway.domain.cursor import START, Cursor
 from gateway.domain.events import TypeFilter, peek_type
 from gateway.domain.lifecycle import TERMINAL
 from gateway.domain.resume import Verdict, judge, start_over
+from gateway.domain.traces import run_span_id
 from gateway.errors import GatewayError, LogExpired, NotFound
 from gateway.hub.channel import Channel
 from gateway.hub.hub import Hub
@@ -88,18 +90,19 @@ class Streams:
             LogExpired: its log has been removed.
             StoreUnavailable: try again; nothing is held.
         """
-        await self._admit(grant, run_id)
+        whose = await self._admit(grant, run_id)
         try:
             opening = await self._open(LogName.of_run(run_id), start, types)
         except NotFound:
             self._whose.pop(run_id, None)
             raise access.unknown_run(run_id) from None
+        _place(whose)
         if opening.head.log_expired and not expired:
             self.hub.release(opening.channel)
             raise log_expired(run_id)
         return opening
 
-    async def _admit(self, grant: Grant, run_id: str) -> None:
+    async def _admit(self, grant: Grant, run_id: str) -> Whose:
         """Let a grant pass that reaches the run, by what the run was created with: that never changes.
 
         Whether the run is still there is seen where its log is read.
@@ -110,6 +113,7 @@ class Streams:
             if len(self._whose) > KNOWN_RUNS:
                 self._whose.popitem(last=False)
         require_whose(grant, whose)
+        return whose
 
     async def open_feed(self, grant: Grant, start: Start | None) -> Opening:
         """Follow the tenant's feed of status changes; from now on without a start."""
@@ -189,6 +193,14 @@ def _locate(start: Start, head: LogHead, entries: Sequence[Entry]) -> tuple[Verd
         return verdict, Cursor(verdict.after_seq)
     known = head.tag if cursor.seq == head.seq else found
     return verdict, Cursor(cursor.seq, known or cursor.tag)
+
+
+def _place(whose: Whose) -> None:
+    """Have what is logged and traced from here on name the run's trace."""
+    if telemetry.trace_id.get() is None:
+        telemetry.trace_id.set(whose.trace_id)
+    if whose.trace_id is not None and tracing.keeps(whose.trace_id):
+        tracing.subject.set(tracing.Place(whose.trace_id, run_span_id(whose.run_id)))
 
 
 def log_expired(run_id: str) -> LogExpired:

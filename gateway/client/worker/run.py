@@ -33,6 +33,8 @@ class Run:
         self.metadata: Mapping[str, Any] = self.record.metadata
         self.debug_mode = self.record.debug_mode
         self.attempt = session.claim.lease.attempt
+        self.traceparent = session.claim.traceparent
+        """The W3C header under which spans of the work join the run's trace."""
         preset = session.claim.preset or models.Preset(name="")
         self.preset: Any = preset.config
         """The configuration of the preset that the run was created with, None without one."""

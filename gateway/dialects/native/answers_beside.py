@@ -35,6 +35,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
     run: Run
     lease: Lease
+    traceparent: str | None
     continues: bool
     answers: list[dict[str, Any]]
     preset: Preset | UnsetType = UNSET

@@ -13,6 +13,7 @@ from gateway.domain.lifecycle import Status
 from gateway.domain.retry import Policy
 from gateway.domain.run import Question, Run
 from gateway.domain.trace import trace
+from gateway.domain.traces import traceparent
 from gateway.entry.requests import at as at
 from gateway.service.listing import OpenQuestion
 from gateway.service.runs import NeedStatus
@@ -135,6 +136,7 @@ def claim_body(claimed: Claimed) -> dict[str, Any]:
             "expires_at": at(lease_ends_ms(run)),
             "lease_s": seconds(run.spec.lease_ms),
         },
+        "traceparent": traceparent(run),
         "continues": run.state.continues,
         "answers": [{**event.data, "seq": event.seq} for event in claimed.answers],
     }
