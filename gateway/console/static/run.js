@@ -120,7 +120,10 @@ export function RunPage({ id }) {
   useEffect(() => () => watched.close(), [watched]);
   const { record, state, log, notices, error } = watched;
   // The state changes in place: what shows it is told by `version` that it has.
-  if (!record) return html`<p><a href="#">← All runs</a></p><${ErrorText} error=${error} part="error" />${!error && html`<p class="hint" role="status">Reading…</p>`}`;
+  if (!record) return html`<p><a href="#">← All runs</a></p>${error
+    ? html`<h1>No run to show</h1><${ErrorText} error=${error} part="error" />
+      <p class="hint">Look whether its id is whole. Finished runs are removed after their retention, and a key sees its own tenant's runs only.</p>`
+    : html`<p class="hint" role="status">Reading…</p>`}`;
   return html`<article class="run">
     <p class="back"><a href="#">← All runs</a></p>
     <h1 data-part="title" title=${nameOf(record)}>${nameOf(record)}</h1>
