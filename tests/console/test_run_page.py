@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.console.test_accessible import FORM
+from tests.console.test_looks import FORM
 from tests.console.watching import act, wait_link, wait_seq, wait_status, watch
 from tests.support.browser import Page
 from tests.support.native import get_log, get_run

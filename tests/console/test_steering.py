@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 
 from tests.console.watching import act, sign_in, wait_status, watch
 from tests.support.browser import Page
 from tests.support.native import get_log, get_run
-from tests.support.running import LOG, RunningGateway, wait_until
+from tests.support.running import RunningGateway, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -112,7 +110,16 @@ async def test_a_deadline_is_counted_down(page: Page, gateway: RunningGateway) -
     """Whoever is asked sees how long there is, and what happens then."""
     run = await ask(gateway, {"schema": {"type": "boolean"}, "timeout_s": 59, "on_timeout": "cancel"})
     await watch(page, gateway, run)
-    await page.wait_text("If nobody answers, the run is cancelled in 5", within=".question")
+    await page.wait_text("If nobody answers within ", within=".question")
+    await page.wait_text(", the run is cancelled.", within=".question")
+    await page.wait("/within [1-5]?\\d s/.test(document.querySelector('.question').innerText)")
+
+
+async def test_a_default_that_will_count_is_named(page: Page, gateway: RunningGateway) -> None:
+    """Whoever leaves a question alone knows what the answer will be, as the button would say it."""
+    question = {"schema": {"type": "boolean"}, "timeout_s": 600, "on_timeout": "default", "default": False}
+    await watch(page, gateway, await ask(gateway, question))
+    await page.wait_text("this counts: No.", within=".question")
 
 
 async def test_a_run_is_paused_resumed_and_cancelled_by_buttons(page: Page, gateway: RunningGateway) -> None:
@@ -183,64 +190,6 @@ async def tab_to(page: Page, condition: str) -> None:
             assert await page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
             return
     raise AssertionError(f"Tab does not lead to {condition}")
-
-
-PAYLOAD = "<img src=x onerror=alert(1)><script>alert(2)</script>\"'`${alert(3)}]]>"
-
-
-async def test_what_producers_write_is_only_ever_text(page: Page, gateway: RunningGateway) -> None:
-    """Markup in any field of any event is shown as it was written, and never run."""
-    run = await gateway.create_run(title=PAYLOAD, input={PAYLOAD: PAYLOAD}, tags={"evil": PAYLOAD})
-    await watch(page, gateway, run)
-    evil: list[tuple[str, Any]] = [
-        ("log", {"level": PAYLOAD[:60], "message": PAYLOAD}),
-        ("message.delta", {"content": PAYLOAD, "message_id": PAYLOAD, "role": "<b>user</b>"}),
-        ("step.started", {"step_id": PAYLOAD, "name": PAYLOAD, "input": {PAYLOAD: PAYLOAD}}),
-        ("file.created", {"file_id": PAYLOAD, "name": PAYLOAD, "size_bytes": 1, "content_type": PAYLOAD}),
-        ("usage.recorded", {"provider": PAYLOAD, "model": PAYLOAD, "prompt_tokens": 1, "completion_tokens": 1}),
-        ("tool.call", {"call_id": PAYLOAD, "name": PAYLOAD, "input": PAYLOAD}),
-        ("tool.progress", {"call_id": PAYLOAD, "progress": PAYLOAD}),
-        ("tool.result", {"call_id": PAYLOAD, "output": PAYLOAD, "status": PAYLOAD[:60], "duration_ms": 1}),
-        ("output.set", {"key": PAYLOAD, "value": PAYLOAD}),
-        ("checkpoint.created", {"source": PAYLOAD, "state": PAYLOAD}),
-        ("custom.x", PAYLOAD),
-        (
-            "run.waiting_for_input",
-            {"prompt": PAYLOAD, "request_id": PAYLOAD, "schema": {"enum": [PAYLOAD, "constructor"]}},
-        ),
-    ]
-    answer = await gateway.append(run["id"], *evil)
-    assert answer.status_code == 200, answer.text
-    await page.wait_text(PAYLOAD, within=".question h2")
-    places = (
-        ".run h1",
-        ".text p",
-        ".timeline",
-        ".question button",
-        "[data-part=files]",
-        "[data-part=input]",
-        ".raw .virtual",
-    )
-    for place in places:
-        await page.wait_text(PAYLOAD, within=place)
-    await page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
-    for row in ("1", "2"):
-        await page.click(f".timeline .row:nth-child({row})")
-        await page.wait_text(PAYLOAD, within="[data-part=entry]")
-    await page.click(".raw .row:last-child")
-    await page.wait_text("waiting_for_input", within="[data-part=event]")
-    assert await page.evaluate("document.querySelectorAll('main :is(img, script, b b)').length") == 0
-    error = {"code": PAYLOAD, "message": PAYLOAD, "details": {PAYLOAD: PAYLOAD}}
-    await gateway.append(run["id"], LOG, ("run.failed", {"error": error}))
-    await page.wait_text(PAYLOAD, within="[data-part=outcome]")
-    for address in ("", "page=questions", "page=dlq", f"tag={quote(PAYLOAD)}"):
-        await page.open(f"{gateway.url}/console/#{address}")
-        await page.wait(
-            f"location.hash === {json.dumps('#' + address if address else '')} && document.querySelector('main h1')"
-        )
-        assert await page.evaluate("document.querySelectorAll('main :is(img, script, b b)').length") == 0
-    assert page.dialogs == []
-    assert page.errors == []
 
 
 async def test_the_page_asks_only_its_own_gateway(page: Page, gateway: RunningGateway) -> None:

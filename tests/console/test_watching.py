@@ -12,6 +12,10 @@ from tests.support.running import ASK, COMPLETE, FAIL, LOG, RunningGateway
 
 pytestmark = pytest.mark.anyio
 
+LAST_IS_SEEN = """(() => {
+  const box = document.querySelector(".text"), last = [...box.querySelectorAll("p")].at(-1);
+  return last.textContent.includes("%s") && last.getBoundingClientRect().bottom <= box.getBoundingClientRect().bottom;
+})()"""
 WORK: list[tuple[str, Any]] = [
     ("step.started", {"step_id": "s1", "name": "search the shelves"}),
     ("tool.call", {"call_id": "c1", "name": "grep", "input": {"pattern": "tide"}}),
@@ -148,3 +152,31 @@ async def test_a_tab_says_how_its_run_stands(page: Page, gateway: RunningGateway
     await gateway.append(run["id"], ASK)
     await watch(page, gateway, run)
     await page.wait("document.title === 'waiting for input · A run of tester'")
+
+
+async def test_text_that_is_being_written_is_followed(page: Page, gateway: RunningGateway) -> None:
+    """A long text is seen where it is written, and once the run has ended from its beginning."""
+    run = await gateway.run_in("running")
+    await watch(page, gateway, run)
+    lines = [("message.delta", {"content": f"line {number}\n\n"}) for number in range(200)]
+    await gateway.append(run["id"], ("message.delta", {"content": "the beginning\n"}), *lines)
+    await page.wait(LAST_IS_SEEN % "line 199")
+    answer = await gateway.append(run["id"], ("message.delta", {"content": "the end"}), COMPLETE)
+    await page.wait(LAST_IS_SEEN % "the end")
+    await page.reload()
+    await wait_link(page, "ended")
+    await wait_seq(page, answer.json()["last_seq"])
+    box = "document.querySelector('.text').getBoundingClientRect()"
+    await page.wait(f"document.querySelector('.text p').getBoundingClientRect().top >= {box}.top")
+
+
+async def test_the_bar_counts_the_questions_that_wait(page: Page, gateway: RunningGateway) -> None:
+    """From any page it is seen that somebody is waited for, and how often."""
+    await sign_in(page, gateway.url, gateway.key)
+    assert await page.evaluate("document.querySelector('#waiting')") is None
+    runs = [await gateway.run_in("running") for _ in range(2)]
+    for run in runs:
+        await gateway.append(run["id"], ASK)
+    await page.wait_text("2", within="#waiting")
+    await gateway.client.post(f"/v1/runs/{runs[0]['id']}/cancel", json={"force": True})
+    await page.wait_text("1", within="#waiting")

@@ -18,8 +18,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 START_S = 60.0
-CALL_S = 20.0
-WAIT_S = 10.0
+CALL_S = 60.0
+WAIT_S = 30.0
 LOOK_MS = 5_000
 MESSAGE_BYTES = 64 * 1024 * 1024
 FLAGS = (
@@ -224,10 +224,14 @@ class Page:
         await self.call("Input.dispatchKeyEvent", type="keyDown", **facts, **text)
         await self.call("Input.dispatchKeyEvent", type="keyUp", **facts)
 
-    async def show_as(self, *, width: int, height: int = 900, scheme: str = "light") -> None:
-        """Take a size in CSS pixels, and the light or dark colour scheme."""
+    async def resize(self, width: int, height: int) -> None:
+        """Take a size in CSS pixels."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         await self.call("Emulation.setDeviceMetricsOverride", **metrics)
+
+    async def show_as(self, *, width: int, height: int = 900, scheme: str = "light") -> None:
+        """Take a size in CSS pixels, and the light or dark colour scheme."""
+        await self.resize(width, height)
         await self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     async def screenshot(self, path: Path, *, whole: bool = False) -> None:

@@ -1,11 +1,14 @@
 // Which page the address asks for: #key=gwk_… signs in, #run=ID shows a run, #page=NAME a list.
 
-import { feedLink, followFeed } from "./feed.js";
+import { feedLink, followFeed, hearFeed } from "./feed.js";
 import { AgentsPage, InboxPage, QueuesPage } from "./lists.js";
 import { RunPage } from "./run.js";
 import { RunsPage } from "./runs.js";
-import { key, signedOutBecause, signIn, signOut } from "./session.js";
-import { ErrorText, html, render, signal, useEffect, useState } from "./ui.js";
+import { call, key, signedOutBecause, signIn, signOut } from "./session.js";
+import { ErrorText, html, render, signal, useEffect, useLoaded, useState } from "./ui.js";
+
+const COUNTED = 20;
+const COUNT_MS = 1500;
 
 const PAGES = [["", "Runs"], ["dlq", "Dead letters"], ["questions", "Questions"], ["queues", "Queues"], ["agents", "Agents"]];
 const address = signal(new URLSearchParams());
@@ -40,7 +43,9 @@ function Desk() {
   useEffect(() => {
     if (!asked.has("run")) document.title = PAGES.find(([name]) => name === page)?.[1] ?? "Runs";
     document.getElementById("page").focus({ preventScroll: true });
-  }, [asked.get("run"), page]);
+    scrollTo(0, 0);
+    document.querySelector(".bar nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [asked.get("run"), asked.get("cursor"), page]);
   const link = (name) => (name ? `#page=${name}` : "#");
   const isHere = (name) => !asked.has("run") && name === page;
   return html`
@@ -50,7 +55,7 @@ function Desk() {
     <header class="bar">
       <a class="brand" href="#"><img src="icon.svg" alt="" width="20" height="20" /> <span>Gateway</span></a>
       <nav aria-label="Pages">
-        ${PAGES.map(([name, title]) => html`<a href=${link(name)} aria-current=${isHere(name) ? "page" : null}>${title}</a>`)}
+        ${PAGES.map(([name, title]) => html`<a href=${link(name)} aria-current=${isHere(name) ? "page" : null}>${title}${name === "questions" && html`<${Waiting} />`}</a>`)}
       </nav>
       <span id="feed-state" class="link" role="status" data-state=${feedLink.value}>${feedLink.value}</span>
       <button id="sign-out" class="plain" type="button" onClick=${() => { signOut(); history.replaceState(null, "", location.pathname); readAddress(); }}>
@@ -59,6 +64,20 @@ function Desk() {
     </header>
     <main id="page" tabindex="-1"><${Page} /></main>
   `;
+}
+
+/** How many questions wait, as far as they are worth counting. */
+function Waiting() {
+  const [turn, setTurn] = useState(0);
+  useEffect(() => {
+    let timer = null;
+    const forget = hearFeed(() => { timer ??= setTimeout(() => { timer = null; setTurn((last) => last + 1); }, COUNT_MS); });
+    return () => { forget(); clearTimeout(timer); };
+  }, []);
+  const { value } = useLoaded(() => call("GET", `requests?status=open&limit=${COUNTED}`), [turn]);
+  if (!value?.data.length) return null;
+  const many = `${value.data.length}${value.has_more ? "+" : ""}`;
+  return html` <span class="badge" id="waiting"><span aria-hidden="true">${many}</span><span class="unseen">, ${many} open</span></span>`;
 }
 
 function SignIn() {

@@ -3,6 +3,9 @@
 import { call, runPath } from "./session.js";
 import { bytes, clock, Empty, ErrorText, html, json, nameOf, Status, Ticking, useLoaded, useState } from "./ui.js";
 
+// What an attempt is remembered by.
+const SAID = ["attempt_failed", "restarted", "failed", "timed_out", "crashed", "cancelled", "dead_lettered"];
+
 export function Aside({ run, state, version }) {
   return html`<aside aria-label="About the run">
     <${Attempts} run=${run} state=${state} version=${version} />
@@ -21,11 +24,11 @@ function Attempts({ run, state }) {
     const entry = of(attempt);
     entry.first ??= seq;
     if (type === "run.started") entry.started = at;
-    if (["run.attempt_failed", "run.restarted"].includes(type)) entry.said.push(`${type.slice(4).replaceAll("_", " ")}${reason ? `: ${reason}` : ""}`);
+    if (SAID.includes(type.slice(4))) entry.said.push(`${type.slice(4).replaceAll("_", " ")}${reason ? `: ${reason}` : ""}`);
   }
   const withdrawn = new Set([...state.messages, ...state.steps, ...state.tool_calls].filter((entry) => entry.superseded).map((entry) => entry.attempt));
   return html`<section data-part="attempts"><h2>Attempts</h2><ol class="attempts">
-    ${[...attempts.values()].map((entry) => html`<li key=${entry.number} data-attempt=${entry.number} data-withdrawn=${withdrawn.has(entry.number) && entry.number !== run.attempt ? "" : null}>
+    ${[...attempts.values()].sort((a, b) => a.number - b.number).map((entry) => html`<li key=${entry.number} data-attempt=${entry.number} data-withdrawn=${withdrawn.has(entry.number) && entry.number !== run.attempt ? "" : null}>
       <b>Attempt ${entry.number}</b> ${entry.started ? html`<${Ticking} at=${entry.started} word="started" />` : "has not started"}
       ${entry.said.map((text) => html`<small class="hint">${text}</small>`)}</li>`)}
   </ol></section>`;

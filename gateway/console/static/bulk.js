@@ -13,14 +13,14 @@ const KINDS = {
     says: (what) => `${what} will be cancelled. A run that somebody executes has ten seconds to confirm; the others end at once.`,
     path: "runs/bulk-cancel",
   },
-  "cancel-all": { title: "Cancel all that fit", path: "runs/bulk-cancel-all",
-    says: (what) => `${what} that fits these filters and has not ended will be cancelled, also those on other pages.` },
+  "cancel-all": { title: "Cancel all", path: "runs/bulk-cancel-all",
+    says: (what, query) => `${what}${query ? " that fits these filters and" : " that"} has not ended will be cancelled, also those on other pages.` },
   replay: { title: "Replay", path: "runs/bulk-replay",
     says: (what) => `${what} will be run once more, each as a new run with the same input. The old ones stay as they are.` },
   "dlq-replay": { title: "Queue again", path: "runs/bulk-dlq-replay",
     says: (what) => `${what} will be queued again: the same run, its first attempt.` },
   "dlq-replay-all": { title: "Queue all again", path: "runs/bulk-dlq-replay",
-    says: (what) => `${what} that fits these filters will be queued again, also those on other pages.` },
+    says: (what, query) => `${what}${query ? " that fits these filters" : ""} will be queued again, also those on other pages.` },
 };
 
 export function BulkBar({ runs, dead, query, onDone }) {
@@ -29,7 +29,7 @@ export function BulkBar({ runs, dead, query, onDone }) {
   const button = (name, title) => html`<button type="button" data-bulk=${name} onClick=${() => setKind(name)}>${title}</button>`;
   return html`<div class="bulk" role="group" aria-label="Many at once">
     ${runs.length > 0 && html`<span>${one} picked</span> ${dead ? button("dlq-replay", "Queue again") : html`${button("cancel", "Cancel")} ${button("replay", "Replay")}`}`}
-    ${dead ? button("dlq-replay-all", "Queue all again") : button("cancel-all", "Cancel all that fit")}
+    <span class="every">${dead ? button("dlq-replay-all", query ? "Queue all that fit again" : "Queue all again") : button("cancel-all", query ? "Cancel all that fit" : "Cancel all runs")}</span>
     ${kind && html`<${BulkDialog} kind=${kind} runs=${runs} query=${query} onClose=${(done) => { setKind(null); if (done) onDone(); }} />`}
   </div>`;
 }
@@ -73,10 +73,10 @@ function BulkDialog({ kind, runs, query, onClose }) {
     }
     setTold({ ...sofar, over: true });
   }
-  const what = all ? "Every run" : ids.length === 1 ? "1 run" : `${ids.length} runs`;
+  const what = all ? (kind.startsWith("dlq") ? "Every dead letter" : "Every run") : ids.length === 1 ? "1 run" : `${ids.length} runs`;
   const done = told?.over;
   return html`<${Dialog} title=${KINDS[kind].title} onClose=${() => onClose(told)}>
-    ${!told && html`<p>${KINDS[kind].says(what)}</p>`}
+    ${!told && html`<p>${KINDS[kind].says(what, query)}</p>`}
     ${told && html`<progress aria-label="Progress" max=${all ? (done ? 1 : undefined) : ids.length} value=${all ? (done ? 1 : undefined) : told.done}></progress>
       <p role="status" data-part="bulk-told">${count(told.done)}${all ? "" : ` of ${count(ids.length)}`} done${told.failed.length ? `, ${count(told.failed.length)} refused` : ""}${done ? "." : "…"}</p>
       ${told.failed.length > 0 && html`<ul class="failures">${told.failed.slice(0, FAILURES).map(({ id, error: why }) => html`<li>

@@ -89,7 +89,8 @@ export function InboxPage() {
   return html`<h1>Questions</h1>
     <${ErrorText} error=${error} />
     <div class="questions">${value?.data.map((asked) => html`<div key=${`${asked.run_id} ${asked.request_id}`} class="asked">
-      <p><a href=${`#run=${asked.run_id}`}>${asked.title || `A run of ${asked.agent_id}`}</a> asks <${Ticking} at=${asked.created_at} /></p>
+      <p><a href=${`#run=${asked.run_id}`}>${asked.title || `A run of ${asked.agent_id}`}</a>
+        <small class="hint">asks <${Ticking} at=${asked.created_at} /></small></p>
       <${QuestionCard} runId=${asked.run_id} asked=${asked} />
     </div>`)}</div>
     ${value && !value.data.length && html`<${Empty}>Nobody waits for an answer. A run asks by <code>run.waiting_for_input</code>.<//>`}

@@ -3,7 +3,7 @@
 import { call, runPath } from "./session.js";
 import { ErrorText, html, json, Ticking, useState } from "./ui.js";
 
-const AT_DEADLINE = { fail: "the run fails", cancel: "the run is cancelled", default: "the default counts" };
+const AT_DEADLINE = { fail: "the run fails", cancel: "the run is cancelled", default: "this counts:" };
 const DEEPEST = 4;
 
 export function QuestionCard({ runId, asked }) {
@@ -137,8 +137,8 @@ function readField(form, schema, name, depth = 0) {
   return kind === "text" ? box.value : readText({}, box.value);
 }
 
-function Deadline({ deadline_at: at, on_timeout: then }) {
+function Deadline({ deadline_at: at, on_timeout: then, default: given }) {
   const consequence = AT_DEADLINE[then];
   if (!at || !consequence) return html`<p class="hint">It waits until somebody answers.</p>`;
-  return html`<p class="hint">If nobody answers, ${consequence} <${Ticking} at=${at} word="in" />.</p>`;
+  return html`<p class="hint">If nobody answers <${Ticking} at=${at} word="within" />, ${consequence}${then === "default" ? html` <b>${label(given)}</b>` : ""}.</p>`;
 }

@@ -8,7 +8,7 @@ import { QuestionCard } from "./questions.js";
 import { RawLog } from "./rawlog.js";
 import { call, openRun, runPath } from "./session.js";
 import { Text } from "./text.js";
-import { count, duration, ErrorText, html, json, money, nameOf, Status, Ticking, useEffect, useMemo, useState } from "./ui.js";
+import { copyText, count, duration, ErrorText, html, json, money, nameOf, Status, Ticking, useEffect, useMemo, useState } from "./ui.js";
 import { Waterfall } from "./waterfall.js";
 
 // The page is drawn so often at most, however fast events come.
@@ -120,10 +120,13 @@ export function RunPage({ id }) {
   useEffect(() => () => watched.close(), [watched]);
   const { record, state, log, notices, error } = watched;
   // The state changes in place: what shows it is told by `version` that it has.
-  if (!record) return html`<p><a href="#">← All runs</a></p><${ErrorText} error=${error} part="error" />${!error && html`<p class="hint" role="status">Reading…</p>`}`;
+  if (!record) return html`<p><a href="#">← All runs</a></p>${error
+    ? html`<h1>No run to show</h1><${ErrorText} error=${error} part="error" />
+      <p class="hint">Look whether its id is whole. Finished runs are removed after their retention, and a key sees its own tenant's runs only.</p>`
+    : html`<p class="hint" role="status">Reading…</p>`}`;
   return html`<article class="run">
     <p class="back"><a href="#">← All runs</a></p>
-    <h1 data-part="title">${nameOf(record)}</h1>
+    <h1 data-part="title" title=${nameOf(record)}>${nameOf(record)}</h1>
     <${Facts} record=${record} state=${state} notices=${notices} version=${version} />
     <${Actions} run=${record} onRun=${(run) => (run.id === id ? watched.show(run) : (location.hash = `run=${run.id}`))} />
     <${ErrorText} error=${error} part="error" />
@@ -133,7 +136,7 @@ export function RunPage({ id }) {
     <div class="columns">
       <div class="wide">
         <${Outcome} run=${record} />
-        <${Text} state=${state} version=${version} />
+        <${Text} state=${state} follows=${!record.ended_at} version=${version} />
         <${Waterfall} state=${state} record=${record} version=${version} />
         <${RawLog} log=${log} version=${version} />
       </div>
@@ -170,7 +173,8 @@ function Facts({ record, state, notices }) {
     <span data-part="agent">agent ${record.agent_id}</span>
     ${record.lease?.worker && html`<span>held by ${record.lease.worker}</span>`}
     ${record.next_retry_at && html`<span><${Ticking} at=${record.next_retry_at} word="in" /> the next attempt</span>`}
-    <code data-part="id">${record.id}</code>
+    <span class="id"><code data-part="id">${record.id}</code>
+      <button type="button" class="plain" data-copy="id" aria-label="Copy the run's id" onClick=${() => copyText(record.id)}>Copy</button></span>
     ${source && html`<a data-part="source" href=${`#run=${source}`}>${record.retry_of ? "retry" : "replay"} of ${source}</a>`}
   </p>`;
 }

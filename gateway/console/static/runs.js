@@ -4,7 +4,7 @@ import { BulkBar } from "./bulk.js";
 import { hearFeed } from "./feed.js";
 import { Filters, toQuery } from "./filters.js";
 import { call } from "./session.js";
-import { age, Empty, ErrorText, html, nameOf, Status, Ticking, useEffect, useRef, useState } from "./ui.js";
+import { duration, Empty, ErrorText, html, nameOf, Status, Ticking, useEffect, useRef, useState } from "./ui.js";
 
 const LISTED = 50;
 // A list is read again so much after a change at the soonest.
@@ -76,12 +76,13 @@ export function RunsPage({ asked, dead }) {
   };
   return html`<h1>${dead ? "Dead letters" : "Runs"}</h1>
     <${Filters} asked=${asked} dead=${dead} />
-    <${BulkBar} runs=${here} dead=${dead} query=${toQuery(asked, dead)} filtered=${Boolean(toQuery(asked, dead))}
-      onDone=${() => { setPicked(new Set()); load(); }} />
     <${ErrorText} error=${error} part="list-error" />
-    ${runs.length > 0 && html`<label class="check all"><input type="checkbox" id="pick-all" checked=${here.length === runs.length}
-      indeterminate=${here.length > 0 && here.length < runs.length}
-      onChange=${({ target }) => pick(runs.map(({ id }) => id), target.checked)} /> All on this page</label>`}
+    ${runs.length > 0 && html`<div class="listbar">
+      <label class="check all"><input type="checkbox" id="pick-all" checked=${here.length === runs.length}
+        indeterminate=${here.length > 0 && here.length < runs.length}
+        onChange=${({ target }) => pick(runs.map(({ id }) => id), target.checked)} /> All on this page</label>
+      <${BulkBar} runs=${here} dead=${dead} query=${toQuery(asked, dead)} onDone=${() => { setPicked(new Set()); load(); }} />
+    </div>`}
     <ol id="runs" class="runs">${runs.map((run) => html`<${Row} key=${run.id} run=${run} picked=${picked.has(run.id)} pick=${pick} />`)}</ol>
     ${page && !runs.length && html`<${Nothing} dead=${dead} filtered=${toQuery(asked, dead) !== ""} />`}
     ${!page && !error && html`<p class="hint" role="status">Reading…</p>`}
@@ -98,15 +99,15 @@ function Nothing({ dead, filtered }) {
 }
 
 function Row({ run, picked, pick }) {
-  const took = run.started_at && run.ended_at && Date.parse(run.ended_at) - Date.parse(run.started_at);
+  const took = run.started_at && run.ended_at ? Date.parse(run.ended_at) - Date.parse(run.started_at) : null;
   return html`<li data-id=${run.id}>
     <input type="checkbox" checked=${picked} aria-label=${`Pick ${nameOf(run)}`} onChange=${({ target }) => pick([run.id], target.checked)} />
     <a href=${`#run=${encodeURIComponent(run.id)}`}>
       <span class="title">${nameOf(run)}</span>
-      <span class="about"><${Status} status=${run.status} /> <span>${run.agent_id}</span>
-        ${run.attempt > 1 && html`<span>attempt ${run.attempt}</span>`}
+      <span class="about"><${Status} status=${run.status} /> <span class="who">${run.agent_id}</span>
         ${run.error?.message && html`<span class="why">${run.error.code}: ${run.error.message}</span>`}
-        <${Ticking} at=${run.created_at} />${took ? html`<span>took ${age(took)}</span>` : ""}</span>
+        <span class="when">${run.attempt > 1 && html`<span>attempt ${run.attempt}</span>`}
+          ${took === null ? "" : html`<span>took ${duration(took)}</span>`}<${Ticking} at=${run.created_at} /></span></span>
     </a>
   </li>`;
 }

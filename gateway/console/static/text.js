@@ -1,21 +1,24 @@
 // What the run says, as it says it; what an abandoned attempt said is struck through.
 
-import { bytes, html, useMemo, useState } from "./ui.js";
+import { bytes, Dropped, html, useMemo, useState } from "./ui.js";
 
 const SHOWN = 50;
 // Text is laid out in pieces, so that a new word moves the last of them only.
 const PIECE_CHARS = 2000;
 
-export function Text({ state }) {
+export function Text({ state, follows }) {
   const [most, setMost] = useState(SHOWN);
+  // What is being written is looked at from its end, what is finished from its beginning.
+  const [fromEnd] = useState(follows);
   const { messages } = state;
   if (!messages.length) return null;
   const shown = messages.slice(-most);
   const ends = ["ended", "failed"].includes(state.link);
   return html`<section data-part="text"><h2>Text</h2>
+    <${Dropped} state=${state} />
     ${messages.length > most && html`<button type="button" class="plain" onClick=${() => setMost(most + SHOWN)}>Show ${Math.min(SHOWN, messages.length - most)} earlier</button>`}
-    <div class="text">${shown.map((message) => html`<${Message} key=${message.seq} message=${message} content=${message.content} withdrawn=${message.superseded}
-      open=${!message.completed && !message.superseded && !ends && message.attempt === state.attempt && message === messages.at(-1)} />`)}</div>
+    <div class="text" data-from=${fromEnd ? "end" : null} tabindex="0" role="region" aria-label="Text"><div class="messages">${shown.map((message) => html`<${Message} key=${message.seq} message=${message} content=${message.content} withdrawn=${message.superseded}
+      open=${!message.completed && !message.superseded && !ends && message.attempt === state.attempt && message === messages.at(-1)} />`)}</div></div>
   </section>`;
 }
 

@@ -19,6 +19,10 @@ export const ErrorText = ({ error, part }) => error && html`<p class="error" rol
 /** What stands where there is nothing: why, and what to do next. */
 export const Empty = ({ children }) => html`<p class="hint empty">${children}</p>`;
 
+/** What a state of bounded size says when it left the oldest entries out. */
+export const Dropped = ({ state: { kept_from_seq: from } }) =>
+  from > 1 && html`<p class="hint">What began before event ${count(from)} is in the event log only.</p>`;
+
 export const nameOf = (run) => run.title || `A run of ${run.agent_id}`;
 
 export function json(value, most = 8000, indent = 2) {
@@ -51,7 +55,7 @@ setInterval(() => { if (!document.hidden) now.value = Date.now(); }, 1000);
 /** A time that says how far away it is, and goes on saying it. */
 export function Ticking({ at, word = "" }) {
   const ms = now.value - Date.parse(at);
-  const text = word === "in" ? `in ${age(-ms)}` : word === "for" ? `for ${age(ms)}` : `${word} ${age(ms)} ago`.trim();
+  const text = ["in", "within"].includes(word) ? `${word} ${age(-ms)}` : word === "for" ? `for ${age(ms)}` : `${word} ${age(ms)} ago`.trim();
   return html`<time datetime=${at} title=${new Date(at).toLocaleString()}>${text}</time>`;
 }
 

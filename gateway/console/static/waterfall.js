@@ -1,6 +1,6 @@
 // Steps and tool calls as bars over time.
 
-import { duration, html, json, useEffect, useState } from "./ui.js";
+import { Dropped, duration, html, json, useEffect, useState } from "./ui.js";
 import { VirtualList } from "./virtual.js";
 
 const ROW_PX = 30;
@@ -65,6 +65,7 @@ export function Waterfall({ state, record }) {
   }
   const shown = picked && rows.find(({ entry }) => entry.seq === picked)?.entry;
   return html`<section data-part="timeline" aria-label="Timeline"><h2>Timeline <span class="hint">${rows.length} steps and calls in ${duration(to - from)}</span></h2>
+    <${Dropped} state=${state} />
     <div class="tools" role="group" aria-label="Zoom">
       <button type="button" data-zoom="in" aria-label="Zoom in" disabled=${zoom.scale >= 4096} onClick=${() => change(zoom.scale * 2)}>+</button>
       <button type="button" data-zoom="out" aria-label="Zoom out" disabled=${zoom.scale <= 1} onClick=${() => change(zoom.scale / 2)}>−</button>
