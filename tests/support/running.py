@@ -30,10 +30,15 @@ START_S = 10.0
 
 
 class RunningStore:
-    """A Valkey server with an append-only file that is synced at every write, on a unix socket in `folder`."""
+    """A Valkey server with an append-only file that is synced at every write, on a unix socket in `folder`.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        options: More of the server's own options.
+    """
+
+    def __init__(self, folder: Path, **options: str) -> None:
         self._folder = folder
+        self._options = options
         self._socket = folder / "store.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -59,6 +64,7 @@ class RunningStore:
             "appendfsync": "always",
             "save": "",
             "logfile": str(self._folder / "store.log"),
+            **self._options,
         }
         arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
         self._process = subprocess.Popen([str(binary), *arguments])
