@@ -13,7 +13,8 @@ GatewayError
 ├── Conflict              the state says no
 │   ├── IllegalTransition · SeqConflict · WriterGap · WriterStale · Fenced
 │   ├── AlreadyAnswered · InputRequired · NoSuchQuestion · AmbiguousQuestion
-│   └── LogFull · TooManyWriters · TooManySubscriptions
+│   ├── LogFull · TooManyWriters · TooManySubscriptions
+│   └── KeyEnded · Contended
 ├── LogExpired            the record stays, its log is gone
 ├── StoreUnavailable      the store cannot be asked; `outcome` says what is known
 └── Draining              this process is about to stop
@@ -198,6 +199,12 @@ class TooManySubscriptions(Conflict):
     """A WebSocket follows as many runs as it may."""
 
     code = "too_many_subscriptions"
+
+
+class KeyEnded(Conflict):
+    """A key that does not work any more, or has a successor, was to be rotated."""
+
+    code = "key_ended"
 
 
 class Contended(Conflict):

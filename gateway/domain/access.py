@@ -33,6 +33,7 @@ class KeyRecord(msgspec.Struct, frozen=True):
     """An API key as it is stored: everything but the key.
 
     `digest` is the SHA-256 of the key in hex; `agents` of None means every agent.
+    `rotated_to` is the id of the key that takes its place.
     """
 
     id: str
@@ -44,6 +45,13 @@ class KeyRecord(msgspec.Struct, frozen=True):
     created_at_ms: int
     revoked_at_ms: int | None
     digest: str
+    expires_at_ms: int | None = None
+    rotated_to: str | None = None
+
+    def works(self, *, now_ms: int) -> bool:
+        """Whether it opens anything at this moment."""
+        expired = self.expires_at_ms is not None and self.expires_at_ms <= now_ms
+        return self.revoked_at_ms is None and not expired
 
 
 class Grant(msgspec.Struct, frozen=True):

@@ -46,7 +46,7 @@ class Callers:
     async def grant(self, credential: Credential) -> Grant:
         """Return what a credential allows."""
         if credential.kind == "key":
-            return await self._access.authenticate(credential.secret)
+            return await self._access.authenticate(credential.secret, now_ms=self._clock.now_ms())
         ticket = verify_ticket(credential.secret, await self.signing_secret(), now_ms=self._clock.now_ms())
         grant = _grant(ticket)
         await self._access.admit(grant, now_ms=self._clock.now_ms())

@@ -54,7 +54,9 @@ AROUND_BYTES: Final = 4_096
 CLOSE_CODES: Final = {
     "drain": CloseCode.RESTARTING,
     "ticket_expired": CloseCode.UNAUTHENTICATED,
+    "token_expired": CloseCode.UNAUTHENTICATED,
     "key_revoked": CloseCode.UNAUTHENTICATED,
+    "key_expired": CloseCode.UNAUTHENTICATED,
 }
 
 
