@@ -16,6 +16,7 @@ GatewayError
 │   ├── LogFull · TooManyWriters · TooManySubscriptions
 │   └── KeyEnded · Contended
 ├── LogExpired            the record stays, its log is gone
+├── ProviderUnavailable   the identity provider's keys cannot be had
 ├── StoreUnavailable      the store cannot be asked; `outcome` says what is known
 └── Draining              this process is about to stop
 """
@@ -217,6 +218,12 @@ class LogExpired(GatewayError):
     """The run's log has been removed after its retention; the record stays."""
 
     code = "log_expired"
+
+
+class ProviderUnavailable(GatewayError):
+    """A token cannot be judged: nothing is known of the identity provider's keys."""
+
+    code = "provider_unavailable"
 
 
 class StoreUnavailable(GatewayError):

@@ -69,6 +69,7 @@ class Access:
 
     Args:
         static_key: the development key, which the store does not know; tenant `default`, every scope.
+        token_key_id: The id in grants of an identity provider's tokens, which end by their time alone.
         clock: seconds, monotonic.
     """
 
@@ -78,11 +79,13 @@ class Access:
         *,
         recheck_s: float,
         static_key: str | None = None,
+        token_key_id: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._recheck_s = recheck_s
         self._clock = clock
+        self._token_key_id = token_key_id
         self._static = _static_record(static_key) if static_key else None
         self._known: OrderedDict[str, _Seen] = OrderedDict()
         self._unknown: OrderedDict[str, _Seen] = OrderedDict()
@@ -239,14 +242,18 @@ class Access:
         return access.grant_key(_check_record(await self._read(digest), digest, now_ms=now_ms))
 
     async def admit(self, grant: Grant, *, now_ms: int) -> None:
-        """Let a ticket's grant pass if it has not expired and the key that made it still works.
+        """Let a grant pass if it has not expired and the key that it came of still works.
 
         Raises:
-            Unauthenticated: `facts["reason"]` is ticket_expired, unknown_key, key_revoked or key_expired.
+            Unauthenticated: `facts["reason"]` is ticket_expired, token_expired, unknown_key, key_revoked or
+                key_expired.
             StoreUnavailable: the store is away and the key was not seen before.
         """
         if grant.expires_ms is not None and grant.expires_ms <= now_ms:
-            raise Unauthenticated("The ticket has expired.", reason="ticket_expired")
+            shown = "token" if grant.kind == "token" else "ticket"
+            raise Unauthenticated(f"The {shown} has expired.", reason=f"{shown}_expired")
+        if grant.key_id == self._token_key_id:
+            return
         if grant.key_id == STATIC_KEY_ID and self._static is not None:
             return
         digest = self._digests.get(grant.key_id) or await self._find_digest(grant.key_id)

@@ -529,7 +529,7 @@ def test_a_ticket_carries_no_more_than_a_browser_needs(scopes: set[str]) -> None
 
 def test_a_ticket_makes_no_tickets() -> None:
     """Else it could renew itself for ever."""
-    ticket = msgspec.structs.replace(KEY, expires_ms=5)
+    ticket = msgspec.structs.replace(KEY, expires_ms=5, kind="ticket")
     with pytest.raises(Forbidden):
         access.narrow(ticket, scopes=READ, runs=None, thread_id=None, expires_ms=9)
 

@@ -37,6 +37,7 @@ from gateway.errors import (
     Draining,
     Forbidden,
     GatewayError,
+    ProviderUnavailable,
     StoreUnavailable,
     TooLarge,
     Unauthenticated,
@@ -99,7 +100,7 @@ class SocketRoutes:
             connection.close(CloseCode.UNAUTHENTICATED, error.facts["reason"])
         except Draining:
             connection.close(CloseCode.RESTARTING, "drain")
-        except StoreUnavailable as error:
+        except (StoreUnavailable, ProviderUnavailable) as error:
             connection.close(CloseCode.TRY_AGAIN, error.code)
         else:
             await Socket(native, connection, grant).run()
