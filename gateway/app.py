@@ -49,7 +49,8 @@ from gateway.service.hooks import Hooks
 from gateway.service.journal import Journal, Retention
 from gateway.service.listing import Listing
 from gateway.service.once import Once
-from gateway.service.outbound import Outbound, UrlRules
+from gateway.service.outbound import Outbound, UrlRules, check_url
+from gateway.service.provider_keys import ProviderKeys
 from gateway.service.runs import RunLimits, Runs
 from gateway.service.schedules import Schedules
 from gateway.service.shelf import Shelf
@@ -57,10 +58,11 @@ from gateway.service.streams import Streams, Watch
 from gateway.service.ticks import KIND as TICKS
 from gateway.service.ticks import Ticks
 from gateway.service.timers import Timers
+from gateway.service.tokens import TokenRules, Tokens
 from gateway.service.webhooks import Webhooks
 from gateway.service.work import Work
 from gateway.service.writing import Writing
-from gateway.settings import Settings
+from gateway.settings import Settings, variable
 from gateway.store import keys
 from gateway.store.access import AccessStore
 from gateway.store.agents import AgentStore
@@ -91,6 +93,9 @@ DIALECTS: tuple[str, ...] = (
 CLOSED_POLL_S = 0.01
 
 RESTART_S = 0.5
+
+PROVIDER_S = 5.0
+"""Longest wait for the identity provider's keys."""
 
 
 class Gateway:
@@ -138,7 +143,13 @@ class Gateway:
             sweep_s=settings.sweep_s,
             linger_s=settings.linger_ms / 1000,
         )
-        self.access = Access(AccessStore(self._writes), recheck_s=settings.access_recheck_s, static_key=dev_key)
+        self._build_tokens()
+        self.access = Access(
+            AccessStore(self._writes),
+            recheck_s=settings.access_recheck_s,
+            static_key=dev_key,
+            token_key_id=None if self._tokens is None else self._tokens.key_id,
+        )
         run_limits = RunLimits(
             payload_bytes=settings.payload_bytes,
             metadata_bytes=settings.metadata_bytes,
@@ -178,7 +189,7 @@ class Gateway:
             batch_events=settings.batch_events,
             idempotency_ms=idempotency_ms,
         )
-        callers = Callers(self.access, clock, secret=settings.ticket_secret)
+        callers = Callers(self.access, clock, secret=settings.ticket_secret, tokens=self._tokens)
         files = Files(shelf, once, runs, writing, clock, file_bytes=settings.file_bytes, retention_ms=file_retention_ms)
         self.services = Services(
             callers=callers,
@@ -204,6 +215,26 @@ class Gateway:
             clock=clock,
             bounds=_bounds(settings),
         )
+
+    def _build_tokens(self) -> None:
+        settings = self._settings
+        self._tokens, self._provider_keys, self._provider = None, None, None
+        if settings.jwt_issuer is None or settings.jwt_audience is None or settings.jwt_jwks is None:
+            return
+        rules = UrlRules(settings.jwt_http == "allow", settings.jwt_private == "allow")
+        if not settings.jwt_jwks.startswith("file:"):
+            check_url(settings.jwt_jwks, rules, variable("jwt_jwks"))
+        self._provider = Outbound(rules, timeout_s=PROVIDER_S, connections=1)
+        self._provider_keys = ProviderKeys(settings.jwt_jwks, self._provider.fetch)
+        token_rules = TokenRules(
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+            tenant_claim=settings.jwt_tenant_claim,
+            scopes_claim=settings.jwt_scopes_claim,
+            agents_claim=settings.jwt_agents_claim,
+            leeway_s=settings.jwt_leeway_s,
+        )
+        self._tokens = Tokens(token_rules, self._provider_keys)
 
     def _build_asgi(self) -> ASGIApp:
         middleware = [Middleware(IdentifiedRequests)]
@@ -262,6 +293,8 @@ class Gateway:
             links = (self._writes, self._reads, self._tail)
             for part in (*links, self.hub, self._timers, self._watch, self.file_sweep, self._vitals):
                 tasks.create_task(_keep_running(part.run))
+            if self._provider_keys is not None:
+                tasks.create_task(_keep_running(self._provider_keys.run))
 
     async def _hear_revocations(self) -> None:
         while True:
@@ -296,6 +329,8 @@ class Gateway:
             self._tasks.cancel()
             await asyncio.wait([self._tasks])
         await self._outbound.aclose()
+        if self._provider is not None:
+            await self._provider.aclose()
 
 
 def build(settings: Settings, store_url: str, *, dev_key: str | None) -> Gateway:

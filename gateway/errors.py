@@ -13,8 +13,10 @@ GatewayError
 ├── Conflict              the state says no
 │   ├── IllegalTransition · SeqConflict · WriterGap · WriterStale · Fenced
 │   ├── AlreadyAnswered · InputRequired · NoSuchQuestion · AmbiguousQuestion
-│   └── LogFull · TooManyWriters · TooManySubscriptions
+│   ├── LogFull · TooManyWriters · TooManySubscriptions
+│   └── KeyEnded · Contended
 ├── LogExpired            the record stays, its log is gone
+├── ProviderUnavailable   the identity provider's keys cannot be had
 ├── StoreUnavailable      the store cannot be asked; `outcome` says what is known
 └── Draining              this process is about to stop
 """
@@ -200,6 +202,12 @@ class TooManySubscriptions(Conflict):
     code = "too_many_subscriptions"
 
 
+class KeyEnded(Conflict):
+    """A key that does not work any more, or has a successor, was to be rotated."""
+
+    code = "key_ended"
+
+
 class Contended(Conflict):
     """Too many changes to one run at once; safe to try again."""
 
@@ -210,6 +218,12 @@ class LogExpired(GatewayError):
     """The run's log has been removed after its retention; the record stays."""
 
     code = "log_expired"
+
+
+class ProviderUnavailable(GatewayError):
+    """A token cannot be judged: nothing is known of the identity provider's keys."""
+
+    code = "provider_unavailable"
 
 
 class StoreUnavailable(GatewayError):

@@ -30,10 +30,34 @@ class Keys:
         scopes: frozenset[str],
         principal: Principal | None,
         agents: frozenset[str] | None,
+        lifetime_s: int | None = None,
     ) -> tuple[str, KeyRecord]:
         """Make a key and return it, for the only time, with its record."""
+        now_ms = self._clock.now_ms()
         return await self._access.create_key(
-            tenant=tenant, name=name, principal=principal, scopes=scopes, agents=agents, now_ms=self._clock.now_ms()
+            tenant=tenant,
+            name=name,
+            principal=principal,
+            scopes=scopes,
+            agents=agents,
+            now_ms=now_ms,
+            expires_at_ms=None if lifetime_s is None else now_ms + lifetime_s * 1000,
+        )
+
+    async def rotate(
+        self, key_id: str, /, *, overlap_s: int, lifetime_s: int | None
+    ) -> tuple[str, KeyRecord, KeyRecord]:
+        """Make the key that takes another's place; return it, for the only time, its record, and the old one's.
+
+        Raises:
+            NotFound, KeyEnded: there is none of that id, or it has ended.
+        """
+        return await self._access.rotate_key(
+            None,
+            key_id,
+            overlap_ms=overlap_s * 1000,
+            lifetime_ms=None if lifetime_s is None else lifetime_s * 1000,
+            now_ms=self._clock.now_ms(),
         )
 
     async def list(self) -> Sequence[KeyRecord]:
@@ -50,7 +74,7 @@ class Keys:
 
     async def count(self) -> int:
         """Return how many keys work."""
-        return await self._access.count_keys()
+        return await self._access.count_keys(now_ms=self._clock.now_ms())
 
 
 @asynccontextmanager

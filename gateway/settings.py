@@ -96,6 +96,21 @@ PUBLIC_URL: Final = words(
     "an http:// or https:// URL",
     r"^https?://[^/\s?#]+(/[^\s?#]*)?\Z",
 )
+ISSUER: Final = words(
+    "Issuer of the tokens (JWT) that are taken beside keys, as `iss` has it; unset, none are.",
+    "up to 1,024 visible characters",
+    r"^\S{1,1024}\Z",
+)
+AUDIENCE: Final = words("What their `aud` must name.", "up to 1,024 visible characters", r"^\S{1,1024}\Z")
+JWKS: Final = words(
+    "Where the issuer's keys are (a JSON Web Key Set).",
+    "an https://, http:// or file:/// URL",
+    r"^(https?://[^/\s?#@]+(/[^\s#]*)?|file:///\S+)\Z",
+)
+_CLAIM: Final = ("up to 256 visible characters", r"^\S{1,256}\Z")
+CLAIM_OF_TENANT: Final = words("Claim of a token that names its tenant.", *_CLAIM)
+CLAIM_OF_SCOPES: Final = words("Claim that lists its scopes, as words or an array.", *_CLAIM)
+CLAIM_OF_AGENTS: Final = words("Claim that lists the agents it is bound to; without it, all.", *_CLAIM)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +139,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dev_key: Annotated[str, DEV_KEY] | None = None
     ticket_secret: Annotated[str, TICKET_SECRET] | None = None
     ticket_ttl_s: Annotated[int, within(1, DAY, "Longest life of a browser ticket.")] = HOUR
+    jwt_issuer: Annotated[str, ISSUER] | None = None
+    jwt_audience: Annotated[str, AUDIENCE] | None = None
+    jwt_jwks: Annotated[str, JWKS] | None = None
+    jwt_tenant_claim: Annotated[str, CLAIM_OF_TENANT] = "tenant"
+    jwt_scopes_claim: Annotated[str, CLAIM_OF_SCOPES] = "scope"
+    jwt_agents_claim: Annotated[str, CLAIM_OF_AGENTS] = "agents"
+    jwt_leeway_s: Annotated[int, within(0, 300, "How far the provider's clock may be off.")] = 30
+    jwt_http: Annotated[Allowance, words("Whether its keys may be fetched from an http:// URL.")] = "refuse"
+    jwt_private: Annotated[Allowance, words("Whether they may be at an address that is not public.")] = "refuse"
     access_recheck_s: Annotated[float, within(0.05, 10, "Pause between looks at an open stream's key.")] = 5
 
     files_url: Annotated[str, FILES] | None = None
@@ -179,6 +203,8 @@ ORDERED: Final = (
     ("log_retention_s", "record_retention_s"),
 )
 
+TOGETHER: Final = ("jwt_issuer", "jwt_audience", "jwt_jwks")
+
 
 def load(environ: Mapping[str, str]) -> Settings:
     """Read every setting from `environ`; an empty variable counts as unset.
@@ -198,6 +224,7 @@ def load(environ: Mapping[str, str]) -> Settings:
                 problems.append(f"{name}={_shown(given, field)} is not allowed: {allowed(field)}.")
     settings = Settings(**values)
     problems += _disordered(settings)
+    problems += _incomplete(settings)
     if problems:
         raise SettingsError("\n".join(problems), problems=problems)
     return settings
@@ -271,6 +298,14 @@ def _disordered(settings: Settings) -> Iterator[str]:
         low, high = getattr(settings, less), getattr(settings, more)
         if low > high:
             yield f"{variable(less)}={low} is more than {variable(more)}={high}, which it may not be."
+
+
+def _incomplete(settings: Settings) -> Iterator[str]:
+    """Tell which of the settings that work together only are missing."""
+    given = [name for name in TOGETHER if getattr(settings, name) is not None]
+    missing = [variable(name) for name in TOGETHER if name not in given]
+    if given and missing:
+        yield f"{variable(given[0])} needs {' and '.join(missing)} beside it."
 
 
 def _number(bound: float | None) -> str:

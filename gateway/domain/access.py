@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -33,6 +33,7 @@ class KeyRecord(msgspec.Struct, frozen=True):
     """An API key as it is stored: everything but the key.
 
     `digest` is the SHA-256 of the key in hex; `agents` of None means every agent.
+    `rotated_to` is the id of the key that takes its place.
     """
 
     id: str
@@ -44,12 +45,19 @@ class KeyRecord(msgspec.Struct, frozen=True):
     created_at_ms: int
     revoked_at_ms: int | None
     digest: str
+    expires_at_ms: int | None = None
+    rotated_to: str | None = None
+
+    def works(self, *, now_ms: int) -> bool:
+        """Whether it opens anything at this moment."""
+        expired = self.expires_at_ms is not None and self.expires_at_ms <= now_ms
+        return self.revoked_at_ms is None and not expired
 
 
 class Grant(msgspec.Struct, frozen=True):
     """What one request may do. Bounds of None do not bind; `runs` and `thread_id` each open what they name.
 
-    `expires_ms` is Unix time: set for a ticket, None for a key.
+    `expires_ms` is Unix time: set for a ticket and an identity provider's token, None for a key.
     """
 
     tenant: str
@@ -60,6 +68,7 @@ class Grant(msgspec.Struct, frozen=True):
     runs: frozenset[str] | None = None
     thread_id: str | None = None
     expires_ms: int | None = None
+    kind: Literal["key", "ticket", "token"] = "key"
 
 
 def grant_key(record: KeyRecord) -> Grant:
@@ -144,20 +153,24 @@ def narrow(
     thread_id: str | None,
     expires_ms: int,
 ) -> Grant:
-    """Return the part of a key's grant that a ticket shall carry.
+    """Return the part of a grant that a ticket shall carry, for no longer than that lasts.
 
     Raises:
         Forbidden: it would carry more than the key, or `grant` is itself a ticket's.
         InvalidBody: a scope that no ticket may carry.
     """
-    if grant.expires_ms is not None:
+    if grant.kind == "ticket":
         raise Forbidden("A ticket cannot make tickets; use an API key.")
     if not scopes or not scopes <= TICKET_SCOPES:
         allowed = sorted(TICKET_SCOPES)
         raise InvalidBody("A ticket carries one or more of " + ", ".join(allowed) + ".", allowed=allowed)
     for scope in sorted(scopes):
         require(grant, scope)
-    return msgspec.structs.replace(grant, scopes=scopes, runs=runs, thread_id=thread_id, expires_ms=expires_ms)
+    if grant.expires_ms is not None:
+        expires_ms = min(expires_ms, grant.expires_ms)
+    return msgspec.structs.replace(
+        grant, scopes=scopes, runs=runs, thread_id=thread_id, expires_ms=expires_ms, kind="ticket"
+    )
 
 
 def require_administration(grant: Grant, tenant: str) -> None:

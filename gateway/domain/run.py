@@ -11,7 +11,7 @@ from gateway.domain.retry import Policy
 
 
 class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who did something: `kind` is `key`, `ticket` or `system`; `triggered_by` is free text of the caller."""
+    """Who did something: `kind` is `key`, `ticket`, `token` or `system`; `triggered_by` is free text of the caller."""
 
     kind: str
     id: str | None = None

@@ -39,6 +39,7 @@ STATUS_BY_CLASS: Final[Mapping[type[Exception], int]] = {
     errors.RangeUnsatisfiable: 416,
     errors.StoreUnavailable: 503,
     errors.Draining: 503,
+    errors.ProviderUnavailable: 503,
 }
 _STARTS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
@@ -104,7 +105,7 @@ def problem_response(error: Exception, request_id: str, speech: Speech | None = 
     headers = {}
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="gateway"'
-    if isinstance(error, errors.StoreUnavailable | errors.Draining):
+    if isinstance(error, errors.StoreUnavailable | errors.Draining | errors.ProviderUnavailable):
         headers["Retry-After"] = str(error.facts.get("retry_after_s", 1))
     if isinstance(error, errors.RangeUnsatisfiable):
         headers["Content-Range"] = f"bytes */{error.facts['size_bytes']}"

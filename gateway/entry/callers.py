@@ -11,6 +11,7 @@ from gateway.edge.query import parse_query
 from gateway.edge.tickets import Ticket, TicketHolder, sign_ticket, verify_ticket
 from gateway.service.access import Access
 from gateway.service.actors import Caller, check_idempotency_key
+from gateway.service.tokens import Tokens
 from gateway.store.clock import StoreClock
 
 
@@ -19,11 +20,13 @@ class Callers:
 
     Args:
         secret: The signing secret, None to use the one the store keeps.
+        tokens: Those of an identity provider, taken wherever a key is.
     """
 
-    def __init__(self, access: Access, clock: StoreClock, *, secret: str | None) -> None:
+    def __init__(self, access: Access, clock: StoreClock, *, secret: str | None, tokens: Tokens | None = None) -> None:
         self._access = access
         self._clock = clock
+        self._tokens = tokens
         self._secret = None if secret is None else secret.encode()
 
     async def authenticate(self, connection: HTTPConnection, scope: str | None, *, tickets: bool = False) -> Caller:
@@ -47,8 +50,10 @@ class Callers:
 
     async def grant(self, credential: Credential) -> Grant:
         """Return what a credential allows."""
+        if credential.kind == "key" and self._tokens is not None and self._tokens.looks_like_one(credential.secret):
+            return await self._tokens.authenticate(credential.secret, now_ms=self._clock.now_ms())
         if credential.kind == "key":
-            return await self._access.authenticate(credential.secret)
+            return await self._access.authenticate(credential.secret, now_ms=self._clock.now_ms())
         ticket = verify_ticket(credential.secret, await self.signing_secret(), now_ms=self._clock.now_ms())
         grant = _grant(ticket)
         await self._access.admit(grant, now_ms=self._clock.now_ms())
@@ -95,4 +100,5 @@ def _grant(ticket: Ticket) -> Grant:
         runs=None if ticket.runs is None else frozenset(ticket.runs),
         thread_id=ticket.thread_id,
         expires_ms=ticket.expires_ms,
+        kind="ticket",
     )

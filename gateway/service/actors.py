@@ -37,8 +37,7 @@ class Caller(msgspec.Struct, frozen=True):
         if self.by_system:
             return msgspec.structs.replace(SYSTEM, triggered_by=self.triggered_by)
         principal = self.grant.principal
-        kind = "key" if self.grant.expires_ms is None else "ticket"
-        return Actor(kind, principal.id, principal.name, principal.email, self.triggered_by)
+        return Actor(self.grant.kind, principal.id, principal.name, principal.email, self.triggered_by)
 
     def dedupe(self, action: str, body: object, lifetime_ms: int) -> Dedupe:
         """Return how a repeat of `action` with this body is recognised; nothing without an idempotency key."""

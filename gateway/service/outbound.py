@@ -40,6 +40,14 @@ class Posted(msgspec.Struct, frozen=True):
     retry_after: str | None = None
 
 
+class Fetched(msgspec.Struct, frozen=True):
+    """What came of getting a URL: the answer's status and body, or why there is none."""
+
+    status: int | None = None
+    body: bytes | None = None
+    error: str | None = None
+
+
 class AddressRefused(httpcore.ConnectError):
     """A host has no address that may be connected to."""
 
@@ -72,7 +80,7 @@ def check_url(url: str, rules: UrlRules, path: str) -> str:
 
 
 class Outbound:
-    """Posts to strangers' URLs.
+    """Posts to strangers' URLs, and gets them.
 
     Args:
         timeout_s: Longest time from the look-up of the host to the end of the answer.
@@ -98,25 +106,29 @@ class Outbound:
         try:
             async with asyncio.timeout(self._timeout_s):
                 status, retry_after = await self._post(url, headers, body)
-        except TimeoutError:
-            error = "timeout"
-        except AddressRefused:
-            error = "address_refused"
-        except (httpcore.ConnectError, OSError):
-            error = "connect_failed"
-        except (httpcore.NetworkError, httpcore.TimeoutException):
-            error = "connection_lost"
-        except (httpcore.ProtocolError, httpcore.UnsupportedProtocol):
-            error = "not_http"
+        except _FAILURES as failure:
+            error = _name_failure(failure)
         return Posted(round((time.monotonic() - began_s) * 1000), status, error, retry_after)
 
+    async def fetch(self, url: str, *, limit_bytes: int) -> Fetched:
+        """Get once; every failure is a result, and so is an answer over `limit_bytes`."""
+        try:
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._pool.stream("GET", _target(url), headers=[(b"accept", b"application/json")]) as response,
+            ):
+                received = bytearray()
+                async for chunk in response.aiter_stream():
+                    received += chunk
+                    if len(received) > limit_bytes:
+                        return Fetched(response.status, error="too_large")
+                return Fetched(response.status, bytes(received))
+        except _FAILURES as failure:
+            return Fetched(error=_name_failure(failure))
+
     async def _post(self, url: str, headers: Iterable[tuple[str, str]], body: bytes) -> tuple[int, str | None]:
-        parsed = httpx.URL(url)
-        target = httpcore.URL(
-            scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path or b"/"
-        )
         fields = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers]
-        async with self._pool.stream("POST", target, headers=fields, content=body) as response:
+        async with self._pool.stream("POST", _target(url), headers=fields, content=body) as response:
             received_bytes = 0
             async for chunk in response.aiter_stream():
                 received_bytes += len(chunk)
@@ -129,6 +141,37 @@ class Outbound:
     async def aclose(self) -> None:
         """Close every connection."""
         await self._pool.aclose()
+
+
+_FAILURES: Final = (
+    OSError,
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+)
+
+
+def _name_failure(failure: Exception) -> str:
+    """Return the word for why there is no answer."""
+    match failure:
+        case TimeoutError():
+            return "timeout"
+        case AddressRefused():
+            return "address_refused"
+        case httpcore.ConnectError() | OSError():
+            return "connect_failed"
+        case httpcore.NetworkError() | httpcore.TimeoutException():
+            return "connection_lost"
+        case _:
+            return "not_http"
+
+
+def _target(url: str) -> httpcore.URL:
+    parsed = httpx.URL(url)
+    return httpcore.URL(
+        scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path or b"/"
+    )
 
 
 class _VettedNetwork(httpcore.AsyncNetworkBackend):

@@ -209,7 +209,7 @@ def log_expired(run_id: str) -> LogExpired:
 
 
 class Watch:
-    """Ends streams whose key was revoked or whose ticket has expired, also when no hint of it came."""
+    """Ends streams whose key or ticket does not work any more, also when no hint of it came."""
 
     def __init__(self, hub: Hub, access_rules: Access, clock: StoreClock, *, recheck_s: float) -> None:
         self._hub = hub
@@ -235,10 +235,7 @@ class Watch:
 
     async def _refusal(self, grant: Grant) -> str | None:
         now_ms = self._clock.now_ms()
-        if grant.expires_ms is not None and grant.expires_ms <= now_ms:
-            return "ticket_expired"
         try:
-            current = await self._access.is_current(grant, now_ms=now_ms)
+            return await self._access.find_end(grant, now_ms=now_ms)
         except GatewayError:
             return None
-        return None if current else "key_revoked"

@@ -8,6 +8,7 @@ import os
 from gateway.errors import StoreUnavailable
 from gateway.store import keys
 from gateway.store.link import Link
+from gateway.store.scripts import SWAP_KEY, Word
 
 logger = logging.getLogger(__name__)
 
@@ -22,14 +23,17 @@ class AccessStore:
         """Store a new key's record; one that is there stays as it is."""
         await self._link.call("HSETNX", keys.API_KEYS, digest, record_json)
 
-    async def update_key(self, digest: str, record_json: bytes) -> None:
-        """Replace a key's record and tell every process."""
-        await self._link.call("HSET", keys.API_KEYS, digest, record_json)
+    async def swap_key(self, digest: str, known_json: bytes, record_json: bytes) -> bool:
+        """Replace a key's record and tell every process; False when it is no longer as it was read."""
+        word, _ = await SWAP_KEY.call(self._link, [keys.API_KEYS], [digest, known_json, record_json])
+        if word is not Word.OK:
+            return False
         try:
             await self._link.call("PUBLISH", keys.ACCESS_CHANNEL, digest)
         except StoreUnavailable:
             # It is written; without the hint others learn of it when they read the key again.
             logger.info("no process was told of a changed key")
+        return True
 
     async def get_key(self, digest: str) -> bytes | None:
         """Return a key's record, None for an unknown key."""

@@ -297,10 +297,21 @@ async def test_keys_are_made_listed_and_revoked_beside_a_running_gateway(tmp_pat
 
         _, listed, _ = await run(tmp_path, "keys", "list")
         heading, line = listed.splitlines()
-        assert heading.split() == ["ID", "TENANT", "NAME", "SCOPES", "AGENTS", "MADE", "STATE"]
+        assert heading.split() == ["ID", "TENANT", "NAME", "SCOPES", "AGENTS", "MADE", "EXPIRES", "STATE"]
         assert line.split()[:5] == [key_id[1], "acme", "ci", "runs:read", "researcher"]
         assert key.strip() not in listed
 
+        lives = ("--overlap", "0s", "--expires-in", "90d")
+        status, successor, told = await run(tmp_path, "keys", "rotate", key_id[1], *lives)
+        assert status == 0, told
+        assert served.get("/v1/runs", key=successor.strip()).status_code == 200
+        await until(lambda: served.get("/v1/runs", key=key.strip()).status_code == 401)
+        _, listed, _ = await run(tmp_path, "keys", "list")
+        assert [line.split()[-1] for line in listed.splitlines()[1:]] == ["expired", "works"]
+
+        key = successor
+        key_id = re.search(r"^Key (\S+) takes the place of", told)
+        assert key_id is not None
         assert (await run(tmp_path, "keys", "revoke", key_id[1]))[0] == 0
         await until(lambda: served.get("/v1/runs", key=key.strip()).status_code == 401)
 

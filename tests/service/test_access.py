@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.domain import access
 from gateway.domain.access import Grant, KeyRecord, Principal
-from gateway.errors import Forbidden, InvalidBody, NotFound, StoreUnavailable, Unauthenticated
+from gateway.errors import Forbidden, InvalidBody, KeyEnded, NotFound, StoreUnavailable, Unauthenticated
 from gateway.service.access import KEY_CHARS, STATIC_KEY_ID, Access, digest_key, new_key_id
 from gateway.store.access import AccessStore
 from gateway.store.link import Link
@@ -55,10 +55,13 @@ class Shelf:
         await asyncio.sleep(0)
         return list(self.records.values())
 
-    async def update_key(self, digest: str, record_json: bytes) -> None:
-        """Replace a record."""
+    async def swap_key(self, digest: str, known_json: bytes, record_json: bytes) -> bool:
+        """Replace a record that is as it was read."""
         self.check()
+        if self.records.get(digest) != known_json:
+            return False
         self.records[digest] = record_json
+        return True
 
     async def secret(self) -> bytes:
         """Return a secret."""
@@ -103,7 +106,7 @@ async def test_a_key_is_shown_once_and_never_kept(house: House) -> None:
 async def test_the_holder_of_a_key_is_who_it_was_made_for(house: House) -> None:
     """A grant says tenant, principal, scopes, agents and key."""
     key, record = await house.create("acme", agents=frozenset({"a"}))
-    assert await house.access.authenticate(key) == Grant("acme", ADA, READ, frozenset({"a"}), record.id)
+    assert await house.access.authenticate(key, now_ms=8) == Grant("acme", ADA, READ, frozenset({"a"}), record.id)
 
 
 async def test_a_key_is_found_by_the_id_that_was_settled_on(house: House) -> None:
@@ -141,7 +144,7 @@ async def test_a_key_out_of_bounds_is_not_made(house: House, tenant: str, scopes
 async def test_an_unknown_key_is_refused(house: House, key: str) -> None:
     """Whatever it is, it is no key."""
     with pytest.raises(Unauthenticated) as refused:
-        await house.access.authenticate(key)
+        await house.access.authenticate(key, now_ms=8)
     assert refused.value.facts["reason"] == "unknown_key"
 
 
@@ -151,7 +154,7 @@ async def test_a_known_key_is_asked_for_once_in_a_while(house: House) -> None:
     house.shelf.asked = 0
     for _ in range(10):
         house.now_s += 1
-        await house.access.authenticate(key)
+        await house.access.authenticate(key, now_ms=8)
     assert house.shelf.asked == 2
 
 
@@ -159,38 +162,39 @@ async def test_an_unknown_key_is_asked_for_again_soon(house: House) -> None:
     """A client that guesses does not ask the store each time, yet a key made elsewhere works within a second."""
     for _ in range(10):
         with pytest.raises(Unauthenticated):
-            await house.access.authenticate("gwk_later")
+            await house.access.authenticate("gwk_later", now_ms=8)
     assert house.shelf.asked == 1
     record = KeyRecord("key_1", "default", None, ADA, READ, None, 1, None, digest_key("gwk_later"))
     house.shelf.records[record.digest] = msgspec.json.encode(record)
     house.now_s += 1
-    assert (await house.access.authenticate("gwk_later")).key_id == "key_1"
+    assert (await house.access.authenticate("gwk_later", now_ms=8)).key_id == "key_1"
 
 
 async def test_guesses_do_not_fill_the_memory(house: House) -> None:
     """What is remembered of unknown keys has a bound, and pushes no known key out."""
     key, _ = await house.create()
-    await house.access.authenticate(key)
+    await house.access.authenticate(key, now_ms=8)
     for guess in range(1_100):
         with pytest.raises(Unauthenticated):
-            await house.access.authenticate(f"gwk_{guess}")
+            await house.access.authenticate(f"gwk_{guess}", now_ms=8)
     house.shelf.asked = 0
-    await house.access.authenticate(key)
+    await house.access.authenticate(key, now_ms=8)
     with pytest.raises(Unauthenticated):
-        await house.access.authenticate("gwk_1099")
+        await house.access.authenticate("gwk_1099", now_ms=8)
     assert house.shelf.asked == 0
     with pytest.raises(Unauthenticated):
-        await house.access.authenticate("gwk_0")
+        await house.access.authenticate("gwk_0", now_ms=8)
     assert house.shelf.asked == 1
 
 
 async def test_a_thousand_streams_of_one_key_ask_once(house: House) -> None:
     """Streams that look at the same moment share one read."""
     key, _ = await house.create()
-    grant = await house.access.authenticate(key)
+    grant = await house.access.authenticate(key, now_ms=8)
     house.now_s += 6
     house.shelf.asked = 0
-    assert all(await asyncio.gather(*(house.access.is_current(grant, now_ms=1) for _ in range(1_000))))
+    ends = await asyncio.gather(*(house.access.find_end(grant, now_ms=1) for _ in range(1_000)))
+    assert set(ends) == {None}
     assert house.shelf.asked == 1
 
 
@@ -198,14 +202,14 @@ async def test_a_revoked_key_ends_at_once_here_and_soon_elsewhere(house: House) 
     """The process that revokes knows; another one learns it within the recheck time."""
     key, record = await house.create()
     other = house.open()
-    grant = await other.authenticate(key)
+    grant = await other.authenticate(key, now_ms=8)
     await house.access.revoke_key("default", record.id, now_ms=7)
-    assert not await house.access.is_current(grant, now_ms=8)
-    assert await other.is_current(grant, now_ms=8)
+    assert await house.access.find_end(grant, now_ms=8)
+    assert await other.find_end(grant, now_ms=8) is None
     house.now_s += 5
-    assert not await other.is_current(grant, now_ms=8)
+    assert await other.find_end(grant, now_ms=8)
     with pytest.raises(Unauthenticated) as refused:
-        await other.authenticate(key)
+        await other.authenticate(key, now_ms=8)
     assert refused.value.facts["reason"] == "key_revoked"
 
 
@@ -213,11 +217,11 @@ async def test_a_hint_makes_revocation_immediate(house: House) -> None:
     """A process told that a key changed does not wait for its recheck."""
     key, record = await house.create()
     other = house.open()
-    grant = await other.authenticate(key)
+    grant = await other.authenticate(key, now_ms=8)
     await house.access.revoke_key("default", record.id, now_ms=7)
     other.hear(b"unheard of")
     other.hear(record.digest.encode())
-    assert not await other.is_current(grant, now_ms=8)
+    assert await other.find_end(grant, now_ms=8)
 
 
 async def test_revoking_twice_keeps_the_first_moment(house: House) -> None:
@@ -242,53 +246,141 @@ async def test_only_keys_that_work_are_counted(house: House) -> None:
     _, record = await house.create()
     await house.create()
     await house.access.revoke_key(None, record.id, now_ms=7)
-    assert await house.access.count_keys() == 1
+    assert await house.access.count_keys(now_ms=8) == 1
     assert len(await house.access.list_keys(None)) == 2
+
+
+async def test_a_key_works_until_its_time(house: House) -> None:
+    """An expired key opens nothing, however recently it was read, and ends the streams that it opened."""
+    key, record = await house.access.create_key(
+        tenant="acme", name=None, principal=ADA, scopes=READ, agents=None, now_ms=1, expires_at_ms=100
+    )
+    grant = await house.access.authenticate(key, now_ms=99)
+    assert await house.access.find_end(grant, now_ms=99) is None
+    assert await house.access.find_end(grant, now_ms=100) == "key_expired"
+    with pytest.raises(Unauthenticated) as refused:
+        await house.access.authenticate(key, now_ms=100)
+    assert refused.value.facts["reason"] == "key_expired"
+    assert await house.access.count_keys(now_ms=99) == 1
+    assert await house.access.count_keys(now_ms=100) == 0
+    assert record.expires_at_ms == 100
+
+
+async def test_a_rotated_key_works_beside_its_successor_for_a_while(house: House) -> None:
+    """Both open the same until the overlap ends; then only the new one does."""
+    old_key, old = await house.create("acme", agents=frozenset({"a"}))
+    new_key, new, ended = await house.access.rotate_key(None, old.id, overlap_ms=50, lifetime_ms=None, now_ms=10)
+    assert (ended.expires_at_ms, ended.rotated_to) == (60, new.id)
+    one, two = [await house.access.authenticate(key, now_ms=59) for key in (old_key, new_key)]
+    assert msgspec.structs.replace(one, key_id=new.id) == two
+    with pytest.raises(Unauthenticated):
+        await house.access.authenticate(old_key, now_ms=60)
+    assert (await house.access.authenticate(new_key, now_ms=60)).key_id == new.id
+
+
+async def test_a_successor_lives_as_long_as_its_predecessor_was_made_for(house: House) -> None:
+    """Rotation never makes a key of limited life immortal, nor lets the old one live longer."""
+    _, old = await house.access.create_key(
+        tenant="acme", name=None, principal=ADA, scopes=READ, agents=None, now_ms=0, expires_at_ms=1_000
+    )
+    _, new, ended = await house.access.rotate_key("acme", old.id, overlap_ms=5_000, lifetime_ms=None, now_ms=900)
+    assert new.expires_at_ms == 1_900
+    assert ended.expires_at_ms == 1_000
+
+
+async def test_a_key_is_rotated_once(house: House) -> None:
+    """Of two who rotate at once one wins, and no second key is left that works."""
+    _, old = await house.create("acme")
+    rotations = [house.access.rotate_key("acme", old.id, overlap_ms=50, lifetime_ms=None, now_ms=10) for _ in range(4)]
+    results = await asyncio.gather(*rotations, return_exceptions=True)
+    made = [result for result in results if isinstance(result, tuple)]
+    refusals = [result for result in results if isinstance(result, KeyEnded)]
+    assert (len(made), len(refusals)) == (1, 3)
+    assert {refusal.facts["rotated_to"] for refusal in refusals} == {made[0][1].id}
+    assert await house.access.count_keys(now_ms=20) == 2
+    assert await house.access.count_keys(now_ms=60) == 1
+
+
+async def test_what_has_ended_is_not_rotated(house: House) -> None:
+    """A revoked key gets no successor, and a rotation never revives it."""
+    _, record = await house.create()
+    await house.access.revoke_key(None, record.id, now_ms=7)
+    with pytest.raises(KeyEnded):
+        await house.access.rotate_key(None, record.id, overlap_ms=50, lifetime_ms=None, now_ms=10)
+    with pytest.raises(NotFound):
+        await house.access.rotate_key("other", record.id, overlap_ms=50, lifetime_ms=None, now_ms=10)
+
+
+async def test_a_change_beside_another_loses_neither(house: House) -> None:
+    """A key that is revoked while it is rotated is revoked, whoever writes last."""
+    key, record = await house.create()
+    other = house.open()
+    results = await asyncio.gather(
+        house.access.rotate_key(None, record.id, overlap_ms=50, lifetime_ms=None, now_ms=10),
+        other.revoke_key(None, record.id, now_ms=10),
+        return_exceptions=True,
+    )
+    assert not isinstance(results[1], BaseException)
+    with pytest.raises(Unauthenticated):
+        await house.open().authenticate(key, now_ms=11)
+
+
+async def test_a_key_made_before_keys_could_expire_works(house: House) -> None:
+    """Records of yesterday are read, changed and revoked like those of today."""
+    key, record = await house.create()
+    kept = msgspec.to_builtins(record)
+    del kept["expires_at_ms"], kept["rotated_to"]
+    house.shelf.records[record.digest] = msgspec.json.encode(kept)
+    await house.open().authenticate(key, now_ms=8)
+    await house.open().revoke_key(None, record.id, now_ms=9)
+    with pytest.raises(Unauthenticated):
+        await house.open().authenticate(key, now_ms=9)
 
 
 async def test_streams_outlive_the_store(house: House) -> None:
     """While the store is away known keys work and no stream is ended; an unknown key cannot be judged."""
     key, record = await house.create()
     unseen_key, unseen = await house.create()
-    grant = await house.access.authenticate(key)
+    grant = await house.access.authenticate(key, now_ms=8)
     house.shelf.away = True
     for _ in range(3):
         house.now_s += 60
-        assert await house.access.is_current(grant, now_ms=1)
-        assert await house.access.authenticate(key) == grant
+        assert await house.access.find_end(grant, now_ms=1) is None
+        assert await house.access.authenticate(key, now_ms=8) == grant
         with pytest.raises(StoreUnavailable):
-            await house.access.authenticate(unseen_key)
+            await house.access.authenticate(unseen_key, now_ms=8)
         ticket = msgspec.structs.replace(grant, key_id=unseen.id, expires_ms=9)
-        assert await house.access.is_current(ticket, now_ms=1)
+        assert await house.access.find_end(ticket, now_ms=1) is None
         with pytest.raises(StoreUnavailable):
             await house.access.admit(ticket, now_ms=1)
     house.shelf.away = False
     await house.open().revoke_key(None, record.id, now_ms=7)
     house.now_s += 6
-    assert not await house.access.is_current(grant, now_ms=8)
+    assert await house.access.find_end(grant, now_ms=8)
 
 
 async def test_an_absent_store_is_not_stormed(house: House) -> None:
     """After a failed read the store is left alone for a second."""
     key, _ = await house.create()
-    grant = await house.access.authenticate(key)
+    grant = await house.access.authenticate(key, now_ms=8)
     house.shelf.away = True
     house.now_s += 6
     house.shelf.asked = 0
-    assert all(await asyncio.gather(*(house.access.is_current(grant, now_ms=1) for _ in range(100))))
+    ends = await asyncio.gather(*(house.access.find_end(grant, now_ms=1) for _ in range(100)))
+    assert set(ends) == {None}
     assert house.shelf.asked == 1
 
 
 async def test_a_ticket_lives_as_long_as_its_key_and_its_time(house: House) -> None:
     """On a process that never saw the key: expiry and revocation both end it, each by its name."""
     key, record = await house.create()
-    ticket = msgspec.structs.replace(await house.access.authenticate(key), expires_ms=100)
+    ticket = msgspec.structs.replace(await house.access.authenticate(key, now_ms=8), expires_ms=100)
     other = house.open()
     await other.admit(ticket, now_ms=99)
     with pytest.raises(Unauthenticated) as refused:
         await other.admit(ticket, now_ms=100)
     assert refused.value.facts["reason"] == "ticket_expired"
-    assert not await other.is_current(ticket, now_ms=100)
+    assert await other.find_end(ticket, now_ms=100)
     await house.access.revoke_key(None, record.id, now_ms=7)
     house.now_s += 5
     with pytest.raises(Unauthenticated) as refused:
@@ -299,10 +391,11 @@ async def test_a_ticket_lives_as_long_as_its_key_and_its_time(house: House) -> N
 async def test_tickets_of_one_key_look_for_it_once(house: House) -> None:
     """After a deploy, all of a key's tickets together cost one search and one read."""
     key, _ = await house.create()
-    ticket = msgspec.structs.replace(await house.access.authenticate(key), expires_ms=100)
+    ticket = msgspec.structs.replace(await house.access.authenticate(key, now_ms=8), expires_ms=100)
     other = house.open()
     house.shelf.asked = 0
-    assert all(await asyncio.gather(*(other.is_current(ticket, now_ms=1) for _ in range(100))))
+    ends = await asyncio.gather(*(other.find_end(ticket, now_ms=1) for _ in range(100)))
+    assert set(ends) == {None}
     assert (house.shelf.asked, house.shelf.scanned) == (1, 1)
 
 
@@ -318,9 +411,9 @@ async def test_the_development_key_needs_no_store(house: House) -> None:
     """It has every scope of the tenant `default`, and so have its tickets, while this process knows it."""
     house.shelf.away = True
     developed = house.open("a development key")
-    grant = await developed.authenticate("a development key")
+    grant = await developed.authenticate("a development key", now_ms=8)
     assert (grant.tenant, grant.scopes, grant.key_id) == ("default", access.SCOPES, STATIC_KEY_ID)
-    assert await developed.is_current(grant, now_ms=1)
+    assert await developed.find_end(grant, now_ms=1) is None
     house.shelf.away = False
     house.now_s += 2
     with pytest.raises(Unauthenticated):
@@ -338,14 +431,14 @@ async def test_the_real_store_keeps_keys(store: RunningStore) -> None:
     running = asyncio.create_task(link.run())
     one, two = (Access(AccessStore(link), recheck_s=60.0) for _ in range(2))
     key, record = await one.create_key(tenant="kept", name=None, principal=ADA, scopes=READ, agents=None, now_ms=1)
-    grant = await two.authenticate(key)
+    grant = await two.authenticate(key, now_ms=8)
     assert grant == access.grant_key(record)
     assert await two.list_keys("kept") == [record]
     await two.revoke_key("kept", record.id, now_ms=7)
-    assert not await two.is_current(grant, now_ms=8)
+    assert await two.find_end(grant, now_ms=8)
     await AccessStore(link).put_key(record.digest, msgspec.json.encode(record))
     with pytest.raises(Unauthenticated):
-        await Access(AccessStore(link), recheck_s=60.0).authenticate(key)
+        await Access(AccessStore(link), recheck_s=60.0).authenticate(key, now_ms=8)
     assert await one.signing_secret() == await two.signing_secret()
     running.cancel()
     await asyncio.wait([running])
@@ -436,7 +529,7 @@ def test_a_ticket_carries_no_more_than_a_browser_needs(scopes: set[str]) -> None
 
 def test_a_ticket_makes_no_tickets() -> None:
     """Else it could renew itself for ever."""
-    ticket = msgspec.structs.replace(KEY, expires_ms=5)
+    ticket = msgspec.structs.replace(KEY, expires_ms=5, kind="ticket")
     with pytest.raises(Forbidden):
         access.narrow(ticket, scopes=READ, runs=None, thread_id=None, expires_ms=9)
 

@@ -39,7 +39,7 @@ async def test_a_narrowed_action_is_refused_where_it_would_else_pass(gateway: Ru
     """It names the statuses that are permitted to this caller, changes nothing, and passes from one of them."""
     status, act = ACTIONS[name]
     run = await gateway.run_in(status)
-    caller = Caller(await gateway.gateway.access.authenticate(gateway.key))
+    caller = Caller(await gateway.gateway.access.authenticate(gateway.key, now_ms=gateway.gateway.clock.now_ms()))
     before = await get_types(gateway, run["id"])
     with pytest.raises(IllegalTransition) as refusal:
         await act(gateway, caller, run["id"], frozenset({Status.WAITING, Status.CANCELLED}))
@@ -54,7 +54,7 @@ async def test_an_action_may_be_judged_by_the_run_as_it_stands(gateway: RunningG
     """What refuses it sees the whole run, at the very change; where it says nothing the action passes."""
     status, act = ACTIONS[name]
     run = await gateway.run_in(status)
-    caller = Caller(await gateway.gateway.access.authenticate(gateway.key))
+    caller = Caller(await gateway.gateway.access.authenticate(gateway.key, now_ms=gateway.gateway.clock.now_ms()))
     before = await get_types(gateway, run["id"])
 
     def refuse(judged: Run) -> None:

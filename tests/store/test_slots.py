@@ -36,7 +36,7 @@ async def strict_store(anyio_backend: object) -> AsyncIterator[RunningStore]:
     options = {"cluster-enabled": "yes", "bind": "127.0.0.1"}
     with tempfile.TemporaryDirectory(prefix="gw-") as folder:
         ports = {"port": str(find_port()), "cluster-port": str(find_port())}
-        store = RunningStore(Path(folder), **options, **ports)
+        store = RunningStore(Path(folder), environ=None, **options, **ports)
         await anyio.to_thread.run_sync(store.start)
         wire = await open_wire(store.url, "test")
         await wire.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16383)

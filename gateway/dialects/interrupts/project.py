@@ -99,7 +99,7 @@ def requester(actor: Actor) -> wire.Requester | None:
     """Return who initiated a run; None for the system itself."""
     if actor.kind == "system":
         return None
-    return wire.Requester("user" if actor.kind == "ticket" else "account", actor.id, actor.name, actor.email)
+    return wire.Requester("user" if actor.kind in ("ticket", "token") else "account", actor.id, actor.name, actor.email)
 
 
 def envelope(output: Any) -> dict[str, Any] | None:

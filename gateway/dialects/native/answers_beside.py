@@ -153,7 +153,9 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     scopes: list[str]
     agents: list[str] | None
     created_at: str
+    expires_at: str | None
     revoked_at: str | None
+    rotated_to: str | None
 
 
 class NewKey(Key, frozen=True, kw_only=True):

@@ -175,6 +175,9 @@ TABLE: dict[str, About] = {
     "POST /v1/keys": About(
         body=wire.CreateKey, answers={201: b.NewKey, 200: b.NewKey}, refusals=(400, 413, 422), makes={"key_id": "/id"}
     ),
+    "POST /v1/keys/{key_id}/rotate": About(
+        query=p.Tenant, body=wire.RotateKey, answers={201: b.NewKey, 200: b.NewKey}, refusals=(400, 404, 409, 413, 422)
+    ),
     "GET /v1/keys": About(query=p.Tenant, answers={200: a.Page[b.Key]}, refusals=(400,)),
     "DELETE /v1/keys/{key_id}": About(query=p.Tenant, answers={200: b.Key}, refusals=(400, 404)),
 }

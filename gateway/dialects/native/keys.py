@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from gateway.dialects.native.context import Native, answer
 from gateway.dialects.native.project import at, key_body, list_body
-from gateway.dialects.native.wire import CreateKey, CreateTicket
+from gateway.dialects.native.wire import CreateKey, CreateTicket, RotateKey
 from gateway.domain import access
 from gateway.domain.access import Grant, Principal
 from gateway.edge import query as q
@@ -33,6 +33,7 @@ class AccessRoutes:
             Route("/v1/tickets", self.create_ticket, methods=["POST"]),
             Route("/v1/keys", self.create_key, methods=["POST"]),
             Route("/v1/keys", self.list_keys, methods=["GET"]),
+            Route("/v1/keys/{key_id}/rotate", self.rotate_key, methods=["POST"]),
             Route("/v1/keys/{key_id}", self.revoke_key, methods=["DELETE"]),
         ]
 
@@ -82,6 +83,7 @@ class AccessRoutes:
         if known is not None:
             # Asked for again: the key was shown once, and nothing that is kept could show it again.
             return answer({"key": None, **key_body(known)})
+        now_ms = self._native.clock.now_ms()
         secret, record = await self._native.access.create_key(
             tenant=tenant,
             name=body.name,
@@ -89,9 +91,41 @@ class AccessRoutes:
             scopes=frozenset(body.scopes),
             agents=agents,
             key_id=key_id,
-            now_ms=self._native.clock.now_ms(),
+            now_ms=now_ms,
+            expires_at_ms=None if body.expires_in_s is None else now_ms + body.expires_in_s * 1000,
         )
         return answer({"key": secret, **key_body(record)}, 201)
+
+    async def rotate_key(self, request: Request) -> Response:
+        """`POST /v1/keys/{id}/rotate`: the key that takes another's place, shown this once."""
+        caller = await self._native.callers.authenticate(request, access.ADMIN)
+        tenant, key_id = await self._require_key(caller.grant, request)
+        body = await self._native.json(request, RotateKey)
+        mine = new_key_id()
+        asked = {"key_id": key_id, **msgspec.to_builtins(body)}
+        new_id = await self._native.once.settle(caller, "rotate_key", asked, mine)
+        known = None if new_id == mine else await self._native.access.find_key(tenant, new_id)
+        if known is not None:
+            return answer({"key": None, **key_body(known)})
+        secret, record, _old = await self._native.access.rotate_key(
+            tenant,
+            key_id,
+            overlap_ms=body.overlap_s * 1000,
+            lifetime_ms=None if body.expires_in_s is None else body.expires_in_s * 1000,
+            now_ms=self._native.clock.now_ms(),
+            new_id=new_id,
+        )
+        return answer({"key": secret, **key_body(record)}, 201)
+
+    async def _require_key(self, grant: Grant, request: Request) -> tuple[str, str]:
+        """Return the tenant and the id of the key in the path, which `grant` administers."""
+        query = q.parse_query(request.scope["query_string"])
+        q.refuse_unknown(query, ("tenant",))
+        tenant = q.read_text(query, "tenant") or grant.tenant
+        access.require_administration(grant, tenant)
+        key_id = request.path_params["key_id"]
+        access.require_key(grant, await self._native.access.find_key(tenant, key_id), key_id)
+        return tenant, key_id
 
     async def list_keys(self, request: Request) -> Response:
         """`GET /v1/keys`: the tenant's keys within reach, without the keys themselves."""
@@ -107,11 +141,6 @@ class AccessRoutes:
     async def revoke_key(self, request: Request) -> Response:
         """`DELETE /v1/keys/{id}`: end a key and every stream and ticket that came of it."""
         caller = await self._native.callers.authenticate(request, access.ADMIN)
-        query = q.parse_query(request.scope["query_string"])
-        q.refuse_unknown(query, ("tenant",))
-        tenant = q.read_text(query, "tenant") or caller.tenant
-        access.require_administration(caller.grant, tenant)
-        key_id = request.path_params["key_id"]
-        access.require_key(caller.grant, await self._native.access.find_key(tenant, key_id), key_id)
+        tenant, key_id = await self._require_key(caller.grant, request)
         record = await self._native.access.revoke_key(tenant, key_id, now_ms=self._native.clock.now_ms())
         return answer(key_body(record))

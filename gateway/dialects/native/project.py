@@ -232,7 +232,9 @@ def key_body(record: KeyRecord) -> dict[str, Any]:
         "scopes": sorted(record.scopes),
         "agents": None if record.agents is None else sorted(record.agents),
         "created_at": at(record.created_at_ms),
+        "expires_at": at(record.expires_at_ms),
         "revoked_at": at(record.revoked_at_ms),
+        "rotated_to": record.rotated_to,
     }
 
 

@@ -39,6 +39,7 @@ from gateway.errors import (
     Draining,
     Forbidden,
     GatewayError,
+    ProviderUnavailable,
     StoreUnavailable,
     TooLarge,
     Unauthenticated,
@@ -59,7 +60,9 @@ GROUP_FRAMES: Final = 1_000
 CLOSE_CODES: Final = {
     "drain": CloseCode.RESTARTING,
     "ticket_expired": CloseCode.UNAUTHENTICATED,
+    "token_expired": CloseCode.UNAUTHENTICATED,
     "key_revoked": CloseCode.UNAUTHENTICATED,
+    "key_expired": CloseCode.UNAUTHENTICATED,
 }
 
 
@@ -102,7 +105,7 @@ class SocketRoutes:
             connection.close(CloseCode.UNAUTHENTICATED, error.facts["reason"])
         except Draining:
             connection.close(CloseCode.RESTARTING, "drain")
-        except StoreUnavailable as error:
+        except (StoreUnavailable, ProviderUnavailable) as error:
             connection.close(CloseCode.TRY_AGAIN, error.code)
         else:
             await Socket(native, connection, grant).run()

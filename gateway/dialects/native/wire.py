@@ -280,6 +280,9 @@ class Purge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     through_seq: Count | None = None
 
 
+Lifetime = Annotated[int, Meta(ge=1, le=3_650 * 86_400)]
+
+
 class CreateTicket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a ticket shall open: runs, a thread, or in so many words the whole tenant; and for how long."""
 
@@ -306,3 +309,11 @@ class CreateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(max_length=200)] | None = None
     principal: PrincipalBody | None = None
     agents: Annotated[list[Segment], Meta(min_length=1, max_length=100)] | None = None
+    expires_in_s: Lifetime | None = None
+
+
+class RotateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long the old key works beside the new one, and the new one at all: by default as long as the old was to."""
+
+    overlap_s: Annotated[int, Meta(ge=0, le=30 * 86_400)] = 86_400
+    expires_in_s: Lifetime | None = None

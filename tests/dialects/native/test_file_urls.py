@@ -115,7 +115,7 @@ async def test_the_files_that_a_log_names_get_urls(api: RunningGateway) -> None:
         agents=frozenset({"mine"}),
         now_ms=0,
     )
-    grant = await api.gateway.access.authenticate(key)
+    grant = await api.gateway.access.authenticate(key, now_ms=api.gateway.clock.now_ms())
     files = (await native.folds.snapshot(grant, run["id"])).state.files
     request = Request({"type": "http", "scheme": "https", "path": "/", "headers": [(b"host", b"runs.example")]})
     linked = await native.file_door.link_outputs(request, grant, files)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -9,6 +11,7 @@ import pytest
 
 from tests.support.native import accepted, open_client, refused
 from tests.support.running import RunningGateway, RunningStore, run_gateway, wait_until
+from tests.support.sockets import SocketClient, open_socket
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +40,9 @@ async def test_a_key_is_shown_once(api: RunningGateway) -> None:
         "scopes": ["runs:read", "work"],
         "agents": ["a", "b"],
         "created_at": made["created_at"],
+        "expires_at": None,
         "revoked_at": None,
+        "rotated_to": None,
     }
     answer = await api.client.get("/v1/keys")
     assert made in accepted(answer)["data"]
@@ -74,6 +79,84 @@ async def test_a_revoked_key_ends(store: RunningStore) -> None:
             await wait_until(ended_there, timeout_s=2)
         assert accepted(await api.client.delete(f"/v1/keys/{made['id']}")) == revoked
         refused(await api.client.delete("/v1/keys/key_unknown"), 404, "not_found")
+
+
+async def test_a_stream_ends_with_the_time_of_its_key(store: RunningStore) -> None:
+    """It is told why, and then cut; the key opens nothing more."""
+    async with run_gateway(store.url, access_recheck_s=0.2) as api:
+        run = await api.create_run()
+        made = await make_key(api.client, expires_in_s=2)
+        assert made["expires_at"] > made["created_at"]
+        async with using(api, made["key"]) as client:
+            told = bytearray()
+            with pytest.raises(httpx.RemoteProtocolError):
+                await read_stream(client, f"/v1/runs/{run['id']}/stream", told)
+            assert b'"reason":"key_expired"' in told
+            problem = refused(await client.get("/v1/runs"), 401, "unauthenticated")
+            assert problem["reason"] == "key_expired"
+
+
+async def read_stream(client: httpx.AsyncClient, path: str, told: bytearray) -> None:
+    """Read a stream until it ends."""
+    async with client.stream("GET", path) as stream:
+        async for piece in stream.aiter_bytes():
+            told += piece
+
+
+async def test_a_rotated_key_hands_over(store: RunningStore) -> None:
+    """The new key reaches what the old one did; the old one and its streams end after the overlap."""
+    async with run_gateway(store.url, access_recheck_s=0.2) as api, open_socket_of(api) as (old, socket):
+        path = f"/v1/keys/{old['id']}/rotate"
+        new = accepted(await api.client.post(path, json={"overlap_s": 1, "expires_in_s": 3_600}), 201)
+        same = ("tenant", "name", "principal", "scopes", "agents")
+        assert [new[name] for name in same] == [old[name] for name in same]
+        assert new["expires_at"]
+        for key in (old["key"], new["key"]):
+            async with using(api, key) as client:
+                accepted(await client.get("/v1/runs"))
+        assert await socket.closed() == (4401, "key_expired")
+        async with using(api, old["key"]) as client:
+            assert refused(await client.get("/v1/runs"), 401, "unauthenticated")["reason"] == "key_expired"
+        async with using(api, new["key"]) as client:
+            accepted(await client.get("/v1/runs"))
+        problem = refused(await api.client.post(path, json={}), 409, "key_ended")
+        assert problem["rotated_to"] == new["id"]
+        listed = {key["id"]: key for key in accepted(await api.client.get("/v1/keys"))["data"]}
+        assert listed[old["id"]]["rotated_to"] == new["id"]
+
+
+@asynccontextmanager
+async def open_socket_of(api: RunningGateway) -> AsyncIterator[tuple[dict[str, Any], SocketClient]]:
+    """Give a new key and a WebSocket that was opened with it."""
+    key = await make_key(api.client, name="shop", agents=["a"])
+    async with open_socket(api, key=key["key"]) as socket:
+        yield key, socket
+
+
+async def test_a_repeated_rotation_is_done_once(api: RunningGateway) -> None:
+    """Under its idempotency key it tells of the same new key, which is not shown again."""
+    old = await make_key(api.client)
+    path, headers = f"/v1/keys/{old['id']}/rotate", {"idempotency-key": "again"}
+    first = accepted(await api.client.post(path, json={}, headers=headers), 201)
+    second = accepted(await api.client.post(path, json={}, headers=headers))
+    assert (second["id"], second["key"]) == (first["id"], None)
+
+
+async def test_a_key_of_others_is_not_rotated(api: RunningGateway) -> None:
+    """Neither another tenant's, nor one that reaches more agents, nor by whoever is no administrator."""
+    theirs = await make_key(api.client, scopes=["admin"], agents=["a", "b"])
+    path = f"/v1/keys/{theirs['id']}/rotate"
+    async with (
+        open_client(api, tenant="strangers") as stranger,
+        open_client(api, agents=["a"]) as lesser,
+        open_client(api, scopes=["runs:read", "runs:write"]) as user,
+    ):
+        refused(await stranger.post(path, json={}), 404, "not_found")
+        refused(await stranger.post(path, params={"tenant": api.tenant}, json={}), 403, "forbidden")
+        refused(await lesser.post(path, json={}), 404, "not_found")
+        refused(await user.post(path, json={}), 403, "forbidden")
+    async with using(api, theirs["key"]) as client:
+        accepted(await client.get("/v1/keys"))
 
 
 async def test_a_tenants_keys_are_its_own(api: RunningGateway) -> None:
