@@ -9,7 +9,8 @@
 --       then for each event its tag and its bytes after {"seq":N,"attempt":A,
 -- RETURNS one text, parted by spaces: OK | DUPLICATE first_seq last_seq status rev attempt head_tag holder_seq cancel
 --       pause input events that its webhooks want
---       | MISSING | GAP expected | STALE expected | MISMATCH | WRITERS | FENCED attempt status | STATUS status | SEQ head_seq | FULL head_seq | EARLY time of the last event
+--       | MISSING | GAP expected | STALE expected | MISMATCH | WRITERS | FENCED attempt status | STATUS status
+--       | SEQ head_seq | FULL head_seq | EARLY time of the last event
 local record, log = KEYS[1], KEYS[2]
 local r = redis.call('HMGET', record, 'tenant', 'status', 'rev', 'attempt', 'head_seq', 'head_tag', 'held', 'lease',
   'm:cancel', 'm:pause', 'm:input', 'updated_ms', 'output_ms', 'hooked', 'holder_seq')
@@ -33,8 +34,8 @@ end
 if ARGV[5] ~= '' and ARGV[5] ~= attempt then return 'FENCED ' .. attempt .. ' ' .. status end
 -- A run that is never leased has no such field, one that is not leased now an empty one: both take no lease.
 if (r[8] or '') ~= ARGV[6] then return 'FENCED ' .. attempt .. ' ' .. status end
--- In a direct run that was restarted, nothing else tells the old writer from the new one.
-if not r[8] and ARGV[5] == '' and attempt ~= '1' then return 'FENCED ' .. attempt .. ' ' .. status end
+-- In a direct run that was restarted, neither lease nor position tells the old writer from the new one.
+if not r[8] and ARGV[5] == '' and writer == '' and attempt ~= '1' then return 'FENCED ' .. attempt .. ' ' .. status end
 if r[7] ~= '1' or not string.find(ARGV[3], ',' .. status .. ',', 1, true) then return 'STATUS ' .. status end
 if ARGV[4] ~= '' and ARGV[4] ~= head then return 'SEQ ' .. head end
 local count, seq = (#ARGV - at) / 2, tonumber(head)
