@@ -13,17 +13,21 @@ const MOVES = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10, Home: -Inf
  */
 export function VirtualList({ total, rowPx, label, row, rowKey, follow, onSeen, onPick, picked, onKey }) {
   const box = useRef();
-  const [view, setView] = useState({ top: 0, height: 10 * rowPx });
   const [active, setActive] = useState(-1);
   const atEnd = useRef(Boolean(follow));
   const lastTop = useRef(0);
   const full = total * rowPx;
   const tall = Math.min(full, TALLEST_PX);
+  const [view, setView] = useState({ top: follow ? Math.max(0, tall - 10 * rowPx) : 0, height: 10 * rowPx });
   const room = Math.max(1, tall - view.height);
   const virtualTop = full > tall ? (Math.min(view.top, room) / room) * (full - view.height) : view.top;
   const first = Math.max(0, Math.floor(virtualTop / rowPx) - AROUND);
   const last = Math.min(total - 1, Math.ceil((virtualTop + view.height) / rowPx) + AROUND);
 
+  // Before anything looks at what is in view: the beginning of a long log need not be read to show its end.
+  useEffect(() => {
+    if (follow && atEnd.current) box.current.scrollTop = box.current.scrollHeight;
+  }, [total, view.height]);
   useEffect(() => {
     const look = (scrolled) => {
       const { scrollTop: top, clientHeight: height, scrollHeight } = box.current;
@@ -39,9 +43,6 @@ export function VirtualList({ total, rowPx, label, row, rowKey, follow, onSeen, 
     look();
     return () => watch.disconnect();
   }, []);
-  useEffect(() => {
-    if (follow && atEnd.current) box.current.scrollTop = box.current.scrollHeight;
-  }, [total, view.height]);
   useEffect(() => {
     if (total) onSeen?.(first, last);
   }, [first, last, total]);
