@@ -8,7 +8,7 @@ import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -61,10 +61,17 @@ async def serve(settings: Settings, environ: Mapping[str, str], demo: bool) -> N
     async with anyio.create_task_group() as group:
         group.start_soon(stop_on_signals, stopping)
         sock = await listen.listen(settings.host, settings.port)
-        with sock:
+        with sock, await open_health(settings) as health:
             async with open_store(settings) as store_url:
-                await _serve(settings, environ, sock, store_url, demo=demo, stopping=stopping)
+                await _serve(settings, environ, sock, store_url, health=health, demo=demo, stopping=stopping)
         group.cancel_scope.cancel()
+
+
+async def open_health(settings: Settings) -> socket.socket | nullcontext[None]:
+    """Return the socket on which others are told how the gateway is, where it has one of its own."""
+    if settings.health_port is None:
+        return nullcontext()
+    return await listen.listen(settings.host, settings.health_port)
 
 
 async def _serve(
@@ -73,6 +80,7 @@ async def _serve(
     sock: socket.socket,
     store_url: str,
     *,
+    health: socket.socket | None,
     demo: bool,
     stopping: Stopping,
 ) -> None:
@@ -91,10 +99,14 @@ async def _serve(
             program = plan_demo(environ, url, dev_key)
             group.start_soon(keep_running, program, stopping.begun)
         if settings.workers == 1:
-            await serve_app(settings, sock, store_url, dev_key=dev_key, stopping=stopping, announce=announce)
+            await serve_app(
+                settings, sock, store_url, dev_key=dev_key, stopping=stopping, announce=announce, health=health
+            )
         else:
             announce()
-            await serve_with_workers(settings, environ, sock, store_url, dev_key=dev_key, stopping=stopping)
+            await serve_with_workers(
+                settings, environ, sock, store_url, health=health, dev_key=dev_key, stopping=stopping
+            )
         # Whoever stopped serving without being told takes the rest along.
         stopping.begin()
 
@@ -136,6 +148,7 @@ async def serve_with_workers(
     sock: socket.socket,
     store_url: str,
     *,
+    health: socket.socket | None = None,
     dev_key: str | None,
     stopping: Stopping,
 ) -> None:
@@ -143,13 +156,16 @@ async def serve_with_workers(
     lifeline, held = os.pipe()
     try:
         with metrics_dir(settings.data_dir, sock) as directory:
-            program = plan_worker(settings, {METRICS_DIR: directory, **environ}, sock, lifeline, store_url, dev_key)
+            environ = {METRICS_DIR: directory, **environ}
+            program = plan_worker(settings, environ, sock, lifeline, store_url, dev_key, health)
             async with anyio.create_task_group() as group:
                 for _ in range(settings.workers):
                     group.start_soon(_keep_worker, program, stopping.begun)
                 await stopping.begun.wait()
                 # The last process that has it open would go on queueing connections that nobody accepts.
                 sock.close()
+                if health is not None:
+                    health.close()
     finally:
         os.close(held)
         os.close(lifeline)
@@ -179,14 +195,19 @@ def plan_worker(
     lifeline: int,
     store_url: str,
     dev_key: str | None,
+    health: socket.socket | None = None,
 ) -> Program:
     """Return how a worker is run; secrets go by its environment, which only this user can read."""
-    arguments = ("serve-worker", "--socket-fd", str(sock.fileno()), "--lifeline-fd", str(lifeline))
+    arguments: tuple[str, ...] = ("serve-worker", "--socket-fd", str(sock.fileno()), "--lifeline-fd", str(lifeline))
+    inherited = [sock.fileno(), lifeline]
+    if health is not None:
+        arguments = (*arguments, "--health-fd", str(health.fileno()))
+        inherited.append(health.fileno())
     return Program(
         name="a worker",
         arguments=(sys.executable, "-m", "gateway", *arguments),
         environ={**environ, variable("redis_url"): store_url, variable("dev_key"): dev_key or ""},
-        inherited=(sock.fileno(), lifeline),
+        inherited=inherited,
         stop_s=settings.readiness_lead_s + 2 * settings.drain_s + STOP_MARGIN_S,
     )
 

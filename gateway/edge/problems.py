@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 
 from gateway import errors, telemetry
 from gateway.edge.body import explain_undecodable
+from gateway.edge.limits import Limits, begin_visit, visit_of
 from gateway.errors import GatewayError
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -36,9 +37,14 @@ STATUS_BY_CLASS: Final[Mapping[type[Exception], int]] = {
     errors.Conflict: 409,
     errors.LogExpired: 410,
     errors.RangeUnsatisfiable: 416,
+    errors.TooManyRequests: 429,
     errors.StoreUnavailable: 503,
+    errors.Overloaded: 503,
     errors.Draining: 503,
 }
+ASK_AGAIN: Final = (errors.StoreUnavailable, errors.Draining, errors.TooManyRequests, errors.Overloaded)
+"""What may be otherwise in a moment: the answer says when to come back."""
+
 _STARTS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 Tell = Callable[[Mapping[str, Any]], tuple[int, object]]
@@ -103,7 +109,7 @@ def problem_response(error: Exception, request_id: str, speech: Speech | None = 
     headers = {}
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="gateway"'
-    if isinstance(error, errors.StoreUnavailable | errors.Draining):
+    if isinstance(error, ASK_AGAIN):
         headers["Retry-After"] = str(error.facts.get("retry_after_s", 1))
     if isinstance(error, errors.RangeUnsatisfiable):
         headers["Content-Range"] = f"bytes */{error.facts['size_bytes']}"
@@ -176,10 +182,14 @@ class IdentifiedRequests:
     The first of `Starlette(middleware=[…])`. The id is `scope["state"]["request_id"]` and `X-Request-Id`.
     What the server gave as `send` stays reachable as `scope["extensions"]["gateway.send"]`: once the
     answer has started, a stream may write through it and pay for no layer in between.
+
+    Args:
+        limits: What requests may cost; None where nothing is limited.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits | None = None) -> None:
         self.app = app
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -188,6 +198,7 @@ class IdentifiedRequests:
         request_id = _choose_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         scope.setdefault("extensions", {})["gateway.send"] = send
+        visit = None if self._limits is None else begin_visit(scope, self._limits)
         answer = _Answer(scope, request_id)
         token = telemetry.request_id.set(request_id)
         try:
@@ -199,6 +210,8 @@ class IdentifiedRequests:
             await answer.fail(receive, send)
         finally:
             telemetry.request_id.reset(token)
+            if visit is not None:
+                visit.end()
 
 
 def _choose_id(scope: Scope) -> str:
@@ -234,6 +247,9 @@ class _Answer:
 
     def start(self, message: Message) -> None:
         self.started = True
+        visit = visit_of(self.scope)
+        if visit is not None:
+            visit.rest()
         message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode("ascii"))]
         telemetry.observe_answer(
             route=route_template(self.scope),

@@ -92,6 +92,7 @@ class Connection:
         self.send = websocket.scope["extensions"]["gateway.send"]
         self.write = websocket.scope["extensions"]["gateway.write"]
         self.close = websocket.scope["extensions"]["gateway.close"]
+        self.unsent = websocket.scope["extensions"]["gateway.unsent"]
         self.request_id = request_id_of(websocket.scope)
 
     def check_subprotocol(self) -> None:
