@@ -17,6 +17,7 @@ import click
 
 from gateway import telemetry
 from gateway.commands import listen
+from gateway.commands.crew import Crew
 from gateway.commands.dev_key import choose_key
 from gateway.commands.server import Stopping, serve_app, set_up_logging, stop_on_signals
 from gateway.commands.supervisor import Program, keep_running
@@ -152,20 +153,26 @@ async def serve_with_workers(
     dev_key: str | None,
     stopping: Stopping,
 ) -> None:
-    """Have `settings.workers` processes serve `sock`, each replaced when it dies, until all have drained."""
+    """Have `settings.workers` processes serve `sock`, each replaced when it dies, until all have drained.
+
+    SIGHUP replaces all of them, one after another.
+    """
     lifeline, held = os.pipe()
     try:
         with metrics_dir(settings.data_dir, sock) as directory:
             environ = {METRICS_DIR: directory, **environ}
-            program = plan_worker(settings, environ, sock, lifeline, store_url, dev_key, health)
-            async with anyio.create_task_group() as group:
-                for _ in range(settings.workers):
-                    group.start_soon(_keep_worker, program, stopping.begun)
-                await stopping.begun.wait()
+
+            def plan(told: int) -> Program:
+                return plan_worker(settings, environ, sock, lifeline, store_url, dev_key, health, told)
+
+            def stop_listening() -> None:
                 # The last process that has it open would go on queueing connections that nobody accepts.
                 sock.close()
                 if health is not None:
                     health.close()
+
+            crew = Crew(plan, settings.workers, on_end=lambda pid: telemetry.forget_process(pid, directory))
+            await crew.run(stopping.begun, stop_listening)
     finally:
         os.close(held)
         os.close(lifeline)
@@ -183,11 +190,6 @@ def metrics_dir(data_dir: Path, sock: socket.socket) -> Iterator[str]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-async def _keep_worker(program: Program, stop: anyio.Event) -> None:
-    directory = program.environ[METRICS_DIR]
-    await keep_running(program, stop, on_end=lambda pid: telemetry.forget_process(pid, directory))
-
-
 def plan_worker(
     settings: Settings,
     environ: Mapping[str, str],
@@ -195,11 +197,17 @@ def plan_worker(
     lifeline: int,
     store_url: str,
     dev_key: str | None,
-    health: socket.socket | None = None,
+    health: socket.socket | None,
+    told: int,
 ) -> Program:
-    """Return how a worker is run; secrets go by its environment, which only this user can read."""
+    """Return how a worker is run; secrets go by its environment, which only this user can read.
+
+    Args:
+        told: The descriptor on which it says that it serves.
+    """
     arguments: tuple[str, ...] = ("serve-worker", "--socket-fd", str(sock.fileno()), "--lifeline-fd", str(lifeline))
-    inherited = [sock.fileno(), lifeline]
+    arguments = (*arguments, "--told-fd", str(told))
+    inherited = [sock.fileno(), lifeline, told]
     if health is not None:
         arguments = (*arguments, "--health-fd", str(health.fileno()))
         inherited.append(health.fileno())
