@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shutil
 import signal
+import socket
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ DRAIN_S = 2.0
 PATIENCE_S = 60.0
 SILENCE_S = 30.0
 BETWEEN = 10
+NGINX_CONF = Path(__file__).parents[2] / "docs" / "deploy" / "nginx.conf"
 
 
 @asynccontextmanager
@@ -47,8 +51,8 @@ async def deployed(store: RunningStore, count: int) -> AsyncIterator[tuple[list[
 class Traffic:
     """Readers of one run, and writers that append as fast as the first reader reads."""
 
-    def __init__(self, balancer: Balancer, run_id: str, writers: list[Writer], readers: int) -> None:
-        url, key = balancer.url, "scenario-key"
+    def __init__(self, url: str, run_id: str, writers: list[Writer], readers: int) -> None:
+        key = "scenario-key"
         self.writers = writers
         self.readers = [SseReader(url, key, run_id, silence_s=SILENCE_S) for _ in range(readers)]
         self.sockets = [WebSocketReader(url, key, run_id, silence_s=SILENCE_S) for _ in range(max(2, readers // 50))]
@@ -107,19 +111,22 @@ async def replace(gateway: GatewayProcess, balancer: Balancer, traffic: Traffic)
     await traffic.grows()
 
 
-async def roll(store: RunningStore, readers: int, rounds: int) -> None:
-    """Replace two gateways in turn while readers read and writers write, then check everything."""
+async def roll(store: RunningStore, readers: int, rounds: int, *, nginx: bool = False) -> None:
+    """Replace two gateways in turn while readers read and writers write, then check everything.
+
+    Args:
+        nginx: Have everything go through nginx, as docs/deploy/nginx.conf sets it up.
+    """
     async with deployed(store, 2) as (gateways, balancer), AsyncExitStack() as stack:
+        url = await stack.enter_async_context(run_nginx(balancer.ports)) if nginx else balancer.url
         headers = {"authorization": "Bearer scenario-key"}
         clients = [
-            await stack.enter_async_context(
-                httpx.AsyncClient(base_url=balancer.url, headers=headers, timeout=SILENCE_S)
-            )
+            await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=headers, timeout=SILENCE_S))
             for _ in range(3)
         ]
         run_id = await create_run(clients[0])
         writers = [Writer(client, run_id, f"w{index}") for index, client in enumerate(clients)]
-        traffic = Traffic(balancer, run_id, writers, readers)
+        traffic = Traffic(url, run_id, writers, readers)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(traffic.run())
             await traffic.all_open()
@@ -134,6 +141,42 @@ async def roll(store: RunningStore, readers: int, rounds: int) -> None:
         for gateway in gateways:
             assert "Traceback" not in gateway.log, gateway.log
         report(traffic, balancer, events)
+
+
+@asynccontextmanager
+async def run_nginx(ports: Sequence[int]) -> AsyncIterator[str]:
+    """Run nginx before gateways at these ports, configured as the documents say; its own faults end in 502."""
+    text = NGINX_CONF.read_text()
+    servers = [line for line in text.splitlines() if line.strip().startswith("server 10.0.0.")]
+    for line, port in zip(servers, ports, strict=True):
+        text = text.replace(line, re.sub(r"10\.0\.0\.\d+:8000", f"127.0.0.1:{port}", line))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        own = free.getsockname()[1]
+    text = text.replace("listen 80;", f"listen 127.0.0.1:{own};")
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder:
+        paths = "".join(
+            f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        config = Path(folder) / "nginx.conf"
+        config.write_text(
+            f"daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1;"
+            f"events {{ worker_connections 16384; }} http {{ access_log off; {paths}\n{text}\n}}"
+        )
+        process = await asyncio.create_subprocess_exec("nginx", "-c", str(config), "-e", f"{folder}/error.log")
+        try:
+            await wait_until(lambda: _answers(own), timeout_s=PATIENCE_S)
+            yield f"http://127.0.0.1:{own}"
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+async def _answers(port: int) -> bool:
+    async with httpx.AsyncClient() as client:
+        try:
+            return (await client.get(f"http://127.0.0.1:{port}/healthz")).status_code == 200
+        except httpx.TransportError:
+            return False
 
 
 def check_told(traffic: Traffic, rounds: int) -> None:
@@ -159,13 +202,20 @@ def report(traffic: Traffic, balancer: Balancer, events: int) -> None:
     deliveries = sum(len(reader.transcript.seen) for reader in traffic.everybody)
     repeats = sum(writer.repeats for writer in traffic.writers)
     print(f"{len(traffic.everybody)} readers, {events} events, {deliveries} deliveries, {repeats} appends repeated")
-    print(f"ends of connections: {spread}")
+    print(f"ends of connections: {spread or 'not seen from here'}")
 
 
 async def test_a_rolling_deploy_is_invisible(store: RunningStore) -> None:
     """Two gateways are replaced one after another: no event is lost or repeated, no connection is refused by one that
     was ready, appends and claims under way are answered, and readers come back spread over the drain."""
     await roll(store, readers=200, rounds=1)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+async def test_a_rolling_deploy_behind_nginx_is_invisible(store: RunningStore) -> None:
+    """The configuration in the documents has every connection taken by a gateway that stays."""
+    await roll(store, readers=100, rounds=1, nginx=True)
 
 
 @pytest.mark.soak
