@@ -22,7 +22,7 @@ check: setup
 
 test: check
 	rm -f .coverage .coverage.*
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --cov --cov-report=term
 
 soak: setup
 	$(BIN)/pytest -m soak

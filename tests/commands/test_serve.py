@@ -21,6 +21,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from gateway.__main__ import cli
 from gateway.store import data_dir as directory
+from tests.support.processes import is_worker
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +63,7 @@ class Served:
     def children(self) -> list[psutil.Process]:
         """Return the worker processes, oldest first."""
         found = psutil.Process(self.process.pid).children()
-        return [child for child in found if "serve-worker" in child.cmdline()]
+        return [child for child in found if is_worker(child)]
 
     def get(self, path: str, *, key: str | None = None) -> httpx.Response:
         """Ask on a connection of its own, which any of the processes may take."""

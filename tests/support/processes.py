@@ -30,6 +30,14 @@ SETTINGS = {
 }
 
 
+def is_worker(process: psutil.Process) -> bool:
+    """Return whether this is a process that serves, and is alive."""
+    try:
+        return "serve-worker" in process.cmdline()
+    except (psutil.ZombieProcess, psutil.NoSuchProcess):
+        return False
+
+
 class GatewayProcess:
     """`gateway serve` on one port and one data directory, through any number of lives.
 
@@ -123,7 +131,7 @@ class GatewayProcess:
 
     def serving_workers(self) -> list[psutil.Process]:
         """Return its worker processes."""
-        return [process for process in self.family() if "serve-worker" in process.cmdline()]
+        return [process for process in self.family() if is_worker(process)]
 
     def worker_of(self, local_port: int) -> int:
         """Return the process that serves the connection from `local_port` of this machine."""
