@@ -20,13 +20,16 @@ from gateway.dialects.native.routes import routes as native_routes
 from gateway.dialects.native.routes import streams as native_streams
 from gateway.edge.console import console_routes
 from gateway.edge.health import health_routes
+from gateway.edge.limits import Limits, Rates
 from gateway.edge.probe import Probe
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
 from gateway.edge.shortcut import Shortcut
+from gateway.edge.turns import Turns
 from gateway.entry.asyncapi import document as asyncapi
 from gateway.entry.callers import Callers
 from gateway.entry.dialect import Dialect
 from gateway.entry.files import FileDoor
+from gateway.entry.places import PlaceLimits, Places
 from gateway.entry.reference import document_route
 from gateway.entry.services import Bounds, Services
 from gateway.entry.streaming import SseDoor
@@ -74,7 +77,8 @@ from gateway.store.indexes import IndexStore
 from gateway.store.link import Link
 from gateway.store.log import LogReader
 from gateway.store.queue import QueueStore
-from gateway.store.runs import Limits, RunStore
+from gateway.store.runs import Limits as LogLimits
+from gateway.store.runs import RunStore
 from gateway.store.schedules import ScheduleStore
 from gateway.store.timers import TimerStore
 from gateway.vitals import Vitals
@@ -113,11 +117,16 @@ class Gateway:
         self._tasks: asyncio.Task[None] | None = None
         self.asgi: ASGIApp = self._build_asgi()
         self.express = express(self.services)
+        self.health: ASGIApp = Starlette(
+            routes=health_routes(self.why_not_ready),
+            middleware=[Middleware(IdentifiedRequests)],
+            exception_handlers=exception_handlers(),
+        )
 
     def _build_services(self, dev_key: str | None) -> None:
         settings, clock = self._settings, self.clock
-        limits = Limits(log_events=settings.log_events, writers=settings.run_writers)
-        runs = RunStore(self._reads, self._writes, limits)
+        log_limits = LogLimits(log_events=settings.log_events, writers=settings.run_writers)
+        runs = RunStore(self._reads, self._writes, log_limits)
         logs = LogReader(self._reads)
         indexes = IndexStore(self._reads, self._writes, feed_entries=settings.feed_entries)
         timers = TimerStore(self._writes)
@@ -142,6 +151,8 @@ class Gateway:
             keepalive_s=settings.keepalive_s,
             sweep_s=settings.sweep_s,
             linger_s=settings.linger_ms / 1000,
+            rings_bytes=settings.rings_bytes,
+            unsent_bytes=settings.unsent_bytes,
         )
         self._build_tokens()
         self.access = Access(
@@ -162,7 +173,7 @@ class Gateway:
         file_retention_ms = _ms(settings.file_retention_s)
         self.file_sweep = FileSweep(shelf, records, blobs, indexes, runs, clock, retention_ms=file_retention_ms)
         self._runs = Runs(journal, runs, indexes, agents, hooks, self.hub, shelf, run_limits)
-        self._bells = Bells(self._tail)
+        self._bells = Bells(self._tail, most_claims=settings.claims_waiting)
         once = Once(indexes, lifetime_ms=idempotency_ms)
         self._outbound = Outbound(rules, timeout_s=settings.webhook_timeout_s, connections=settings.webhook_at_once)
         deliveries = Deliveries(hook_store, runs, logs, self._outbound, clock, _delivery_rules(settings))
@@ -170,7 +181,9 @@ class Gateway:
         ticks = Ticks(schedules, self._runs, runs, clock)
         self._timers = Timers(journal, self._runs, runs, timers, indexes, {DELIVERIES: deliveries, TICKS: ticks})
         self._watch = Watch(self.hub, self.access, clock, recheck_s=settings.access_recheck_s)
-        self._door = SseDoor(self.hub, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
+        limits = _limits(settings)
+        self._places = Places(_place_limits(settings), wait_s=settings.store_hold_s)
+        self._door = SseDoor(self.hub, self._places, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
         control = Control(
             journal,
             runs,
@@ -213,6 +226,7 @@ class Gateway:
             hub=self.hub,
             door=self._door,
             clock=clock,
+            limits=limits,
             bounds=_bounds(settings),
         )
 
@@ -237,7 +251,7 @@ class Gateway:
         self._tokens = Tokens(token_rules, self._provider_keys)
 
     def _build_asgi(self) -> ASGIApp:
-        middleware = [Middleware(IdentifiedRequests)]
+        middleware = [Middleware(IdentifiedRequests, limits=self.services.limits)]
         if self._settings.cors_origins:
             middleware.append(
                 Middleware(
@@ -312,6 +326,7 @@ class Gateway:
         self._draining = True
         self._door.draining = True
         self._bells.close()
+        self._places.close()
         outlets = list(self.hub.outlets)
         random.shuffle(outlets)
         pause_s = window_s / max(len(outlets), 1)
@@ -366,7 +381,18 @@ def _bounds(settings: Settings) -> Bounds:
         ticket_ttl_s=settings.ticket_ttl_s,
         default_agent=settings.default_agent,
         file_bytes=settings.file_bytes,
+        socket_runs=settings.socket_runs,
     )
+
+
+def _limits(settings: Settings) -> Limits:
+    rates = Rates(settings.key_requests_s, settings.tenant_requests_s, settings.key_bytes_s)
+    turns = Turns(settings.requests_at_once, waiting=settings.requests_waiting, wait_s=settings.request_wait_s)
+    return Limits(rates, turns, bodies_bytes=settings.bodies_bytes)
+
+
+def _place_limits(settings: Settings) -> PlaceLimits:
+    return PlaceLimits(settings.streams, settings.tenant_streams, settings.key_streams)
 
 
 def _delivery_rules(settings: Settings) -> DeliveryRules:

@@ -18,6 +18,9 @@ GatewayError
 ├── LogExpired            the record stays, its log is gone
 ├── ProviderUnavailable   the identity provider's keys cannot be had
 ├── StoreUnavailable      the store cannot be asked; `outcome` says what is known
+├── TooManyRequests       a key or tenant asks for too much; `retry_after_s` says when to come back
+│   └── TooManyStreams
+├── Overloaded            this process has no room at present
 └── Draining              this process is about to stop
 """
 
@@ -230,6 +233,24 @@ class StoreUnavailable(GatewayError):
     """The store did not answer. `facts["outcome"]` is `not_written` or `unknown`."""
 
     code = "store_unavailable"
+
+
+class TooManyRequests(GatewayError):
+    """A key or tenant has asked for more than it may; `facts["limit"]` names the setting that says how much."""
+
+    code = "too_many_requests"
+
+
+class TooManyStreams(TooManyRequests):
+    """As many streams are open as may be; whoever asks for another is held until one ends."""
+
+    code = "too_many_streams"
+
+
+class Overloaded(GatewayError):
+    """This process has no room for the request at present; another may have."""
+
+    code = "overloaded"
 
 
 class Draining(GatewayError):

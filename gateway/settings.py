@@ -118,6 +118,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, words("Address to listen on.", "a host name or address", r"^\S+\Z")] = "127.0.0.1"
     port: Annotated[int, within(0, 65_535, "Port to listen on; 0 takes a free one.")] = 8000
+    health_port: Annotated[int, within(0, 65_535, "Port for /healthz, /readyz and /metrics alone.")] | None = None
     workers: Annotated[int, within(1, 64, "Processes that serve the port.")] = 1
     cors_origins: Annotated[tuple[Annotated[str, Meta(pattern=ORIGIN)], ...], CORS] = ()
     log_level: Annotated[LogLevel, words("Least severity that is logged.")] = "info"
@@ -170,6 +171,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     scan_records: Annotated[int, within(1, 100_000, "Most records that one page of a list examines.")] = 1_000
     wait_s: Annotated[float, within(0, 600, "Longest wait for a run's end in one request.")] = 60
 
+    connections: Annotated[int, within(16, 1_000_000, "Most open connections; at it, no more are accepted.")] = 20_000
+    streams: Annotated[int, within(1, 1_000_000, "Most open streams.")] = 18_000
+    tenant_streams: Annotated[int, within(0, 1_000_000, "Of those, most of one tenant; 0 is no limit.")] = 0
+    key_streams: Annotated[int, within(0, 1_000_000, "Of those, most of one key and its tickets; 0 is no limit.")] = 0
+    socket_runs: Annotated[int, within(1, 4_096, "Most runs that one WebSocket follows.")] = 64
+    claims_waiting: Annotated[int, within(1, 1_000_000, "Most claims that wait for work.")] = 10_000
+    key_requests_s: Annotated[float, within(0, 1_000_000, "Requests of one key in a second; 0 is no limit.")] = 0
+    tenant_requests_s: Annotated[float, within(0, 1_000_000, "Requests of one tenant; 0 is no limit.")] = 0
+    key_bytes_s: Annotated[float, within(0, 1_000_000_000_000, "Bytes that one key sends; 0 is no limit.")] = 0
+    requests_at_once: Annotated[int, within(1, 10_000, "Most requests that are worked on at once.")] = 128
+    requests_waiting: Annotated[int, within(1, 1_000_000, "Most requests of a tenant that wait for that.")] = 2_000
+    request_wait_s: Annotated[float, within(0.05, 60, "How long they wait.")] = 10
+    bodies_bytes: Annotated[int, within(MIB, 64 * GIB, "Memory for the bodies of all requests.")] = 64 * MIB
+    rings_bytes: Annotated[int, within(MIB, 64 * GIB, "Memory for the latest events of all runs.")] = 256 * MIB
+    unsent_bytes: Annotated[int, within(MIB, 64 * GIB, "Memory for what readers have not taken yet.")] = 256 * MIB
+
     keepalive_s: Annotated[float, within(0.05, 300, "Pause between signs of life on a silent stream.")] = 15
     retry_ms: Annotated[int, within(0, 60_000, "Pause before a browser reconnects.")] = 2_000
     linger_ms: Annotated[int, within(0, 1_000, "Least pause between two writes to a reader.")] = 0
@@ -199,6 +216,10 @@ ORDERED: Final = (
     ("event_bytes", "batch_bytes"),
     ("event_bytes", "ring_bytes"),
     ("input_bytes", "event_bytes"),
+    ("ring_bytes", "rings_bytes"),
+    ("batch_bytes", "bodies_bytes"),
+    ("payload_bytes", "bodies_bytes"),
+    ("streams", "connections"),
     ("list_page", "scan_records"),
     ("log_retention_s", "record_retention_s"),
 )

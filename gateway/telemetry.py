@@ -106,6 +106,17 @@ RUN_CHANGES = Counter("gateway_run_changes", "Runs that entered a status.", ["st
 ATTEMPTS_FAILED = Counter(
     "gateway_attempts_failed", "Attempts that failed, by cause; lease_lost among them.", ["cause"]
 )
+REFUSED = Counter(
+    "gateway_refused", "What was refused, held up or cut off since a limit was reached, by the limit.", ["reason"]
+)
+REQUESTS_WAITING = Gauge("gateway_requests_waiting", "Requests that wait for their turn.", multiprocess_mode="livesum")
+STREAMS_WAITING = Gauge(
+    "gateway_streams_waiting", "Streams that are held until another ends.", multiprocess_mode="livesum"
+)
+BODIES_BYTES = Gauge("gateway_bodies_bytes", "Memory that requests' bodies hold.", multiprocess_mode="livesum")
+RINGS_BYTES = Gauge("gateway_rings_bytes", "Memory for the latest events of all runs.", multiprocess_mode="livesum")
+UNSENT_BYTES = Gauge("gateway_unsent_bytes", "Memory for what readers have not taken yet.", multiprocess_mode="livesum")
+CONNECTIONS = Gauge("gateway_connections", "Open connections.", multiprocess_mode="livesum")
 
 TIMERS_LAG_SECONDS = Gauge(
     "gateway_timers_lag_seconds", "How long the oldest due timer has waited.", ["kind"], multiprocess_mode="livemax"

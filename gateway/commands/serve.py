@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Final
 
 import anyio
@@ -15,6 +15,7 @@ import click
 
 from gateway import telemetry, tracing
 from gateway.commands import listen
+from gateway.commands.crew import Crew
 from gateway.commands.dev_key import choose_key
 from gateway.commands.metrics_dir import default_place, metrics_dir
 from gateway.commands.server import Stopping, serve_app, set_up_logging, stop_on_signals
@@ -62,10 +63,17 @@ async def serve(settings: Settings, environ: Mapping[str, str], demo: bool) -> N
     async with anyio.create_task_group() as group:
         group.start_soon(stop_on_signals, stopping)
         sock = await listen.listen(settings.host, settings.port)
-        with sock:
+        with sock, await open_health(settings) as health:
             async with open_store(settings) as store_url:
-                await _serve(settings, environ, sock, store_url, demo=demo, stopping=stopping)
+                await _serve(settings, environ, sock, store_url, health=health, demo=demo, stopping=stopping)
         group.cancel_scope.cancel()
+
+
+async def open_health(settings: Settings) -> socket.socket | nullcontext[None]:
+    """Return the socket on which others are told how the gateway is, where it has one of its own."""
+    if settings.health_port is None:
+        return nullcontext()
+    return await listen.listen(settings.host, settings.health_port)
 
 
 async def _serve(
@@ -74,6 +82,7 @@ async def _serve(
     sock: socket.socket,
     store_url: str,
     *,
+    health: socket.socket | None,
     demo: bool,
     stopping: Stopping,
 ) -> None:
@@ -92,10 +101,14 @@ async def _serve(
             program = plan_demo(environ, url, dev_key)
             group.start_soon(keep_running, program, stopping.begun)
         if settings.workers == 1:
-            await serve_app(settings, sock, store_url, dev_key=dev_key, stopping=stopping, announce=announce)
+            await serve_app(
+                settings, sock, store_url, dev_key=dev_key, stopping=stopping, announce=announce, health=health
+            )
         else:
             announce()
-            await serve_with_workers(settings, environ, sock, store_url, dev_key=dev_key, stopping=stopping)
+            await serve_with_workers(
+                settings, environ, sock, store_url, health=health, dev_key=dev_key, stopping=stopping
+            )
         # Whoever stopped serving without being told takes the rest along.
         stopping.begin()
 
@@ -137,28 +150,33 @@ async def serve_with_workers(
     sock: socket.socket,
     store_url: str,
     *,
+    health: socket.socket | None = None,
     dev_key: str | None,
     stopping: Stopping,
 ) -> None:
-    """Have `settings.workers` processes serve `sock`, each replaced when it dies, until all have drained."""
+    """Have `settings.workers` processes serve `sock`, each replaced when it dies, until all have drained.
+
+    SIGHUP replaces all of them, one after another.
+    """
     lifeline, held = os.pipe()
     try:
         with metrics_dir(default_place()) as directory:
-            program = plan_worker(settings, {METRICS_DIR: directory, **environ}, sock, lifeline, store_url, dev_key)
-            async with anyio.create_task_group() as group:
-                for _ in range(settings.workers):
-                    group.start_soon(_keep_worker, program, stopping.begun)
-                await stopping.begun.wait()
+            environ = {METRICS_DIR: directory, **environ}
+
+            def plan(told: int) -> Program:
+                return plan_worker(settings, environ, sock, lifeline, store_url, dev_key, health, told)
+
+            def stop_listening() -> None:
                 # The last process that has it open would go on queueing connections that nobody accepts.
                 sock.close()
+                if health is not None:
+                    health.close()
+
+            crew = Crew(plan, settings.workers, on_end=lambda pid: telemetry.forget_process(pid, directory))
+            await crew.run(stopping.begun, stop_listening)
     finally:
         os.close(held)
         os.close(lifeline)
-
-
-async def _keep_worker(program: Program, stop: anyio.Event) -> None:
-    directory = program.environ[METRICS_DIR]
-    await keep_running(program, stop, on_end=lambda pid: telemetry.forget_process(pid, directory))
 
 
 def plan_worker(
@@ -168,14 +186,25 @@ def plan_worker(
     lifeline: int,
     store_url: str,
     dev_key: str | None,
+    health: socket.socket | None,
+    told: int,
 ) -> Program:
-    """Return how a worker is run; secrets go by its environment, which only this user can read."""
-    arguments = ("serve-worker", "--socket-fd", str(sock.fileno()), "--lifeline-fd", str(lifeline))
+    """Return how a worker is run; secrets go by its environment, which only this user can read.
+
+    Args:
+        told: The descriptor on which it says that it serves.
+    """
+    arguments: tuple[str, ...] = ("serve-worker", "--socket-fd", str(sock.fileno()), "--lifeline-fd", str(lifeline))
+    arguments = (*arguments, "--told-fd", str(told))
+    inherited = [sock.fileno(), lifeline, told]
+    if health is not None:
+        arguments = (*arguments, "--health-fd", str(health.fileno()))
+        inherited.append(health.fileno())
     return Program(
         name="a worker",
         arguments=(sys.executable, "-m", "gateway", *arguments),
         environ={**environ, variable("redis_url"): store_url, variable("dev_key"): dev_key or ""},
-        inherited=(sock.fileno(), lifeline),
+        inherited=inherited,
         stop_s=settings.readiness_lead_s + 2 * settings.drain_s + STOP_MARGIN_S,
     )
 

@@ -22,18 +22,37 @@ ORPHAN_S: Final = 1.0
 
 @click.command(hidden=True)
 @click.option("--socket-fd", type=int, required=True, help="The listening socket.")
+@click.option("--health-fd", type=int, help="The socket that listens for whoever asks how it is.")
+@click.option("--told-fd", type=int, required=True, help="A pipe on which it says that it serves.")
 @click.option("--lifeline-fd", type=int, required=True, help="A pipe that closes when the parent ends.")
-def command(socket_fd: int, lifeline_fd: int) -> None:
+def command(socket_fd: int, health_fd: int | None, told_fd: int, lifeline_fd: int) -> None:
     """Serve a socket that the parent listens on, until it says so or is gone."""
     settings = load(os.environ)
     set_up_logging(settings)
-    anyio.run(run, settings, socket.socket(fileno=socket_fd), lifeline_fd, backend_options={"use_uvloop": True})
+    health = None if health_fd is None else socket.socket(fileno=health_fd)
+    anyio.run(
+        run,
+        settings,
+        socket.socket(fileno=socket_fd),
+        health,
+        told_fd,
+        lifeline_fd,
+        backend_options={"use_uvloop": True},
+    )
 
 
-async def run(settings: Settings, sock: socket.socket, lifeline_fd: int) -> None:
+async def run(
+    settings: Settings, sock: socket.socket, health: socket.socket | None, told_fd: int, lifeline_fd: int
+) -> None:
     """Serve until a signal, or until the other end of the lifeline is closed."""
     assert settings.redis_url is not None
     stopping = Stopping()
+
+    def announce() -> None:
+        os.write(told_fd, b".")
+        os.close(told_fd)
+        logger.info("process %d serves", os.getpid())
+
     async with anyio.create_task_group() as group:
         group.start_soon(stop_on_signals, stopping)
         group.start_soon(_watch, lifeline_fd, sock, stopping)
@@ -43,7 +62,8 @@ async def run(settings: Settings, sock: socket.socket, lifeline_fd: int) -> None
             settings.redis_url,
             dev_key=settings.dev_key,
             stopping=stopping,
-            announce=lambda: logger.info("process %d serves", os.getpid()),
+            announce=announce,
+            health=health,
         )
         group.cancel_scope.cancel()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import math
@@ -15,9 +16,11 @@ from typing import Final
 
 import anyio
 import uvicorn
+from uvicorn.server import ServerState
 
 from gateway import telemetry, tracing
 from gateway.app import Gateway, build
+from gateway.commands.acceptance import Acceptance, fit_files
 from gateway.commands.listen import BACKLOG
 from gateway.edge.server import HttpProtocol
 from gateway.edge.ws_server import WebSocketProtocol
@@ -34,12 +37,46 @@ GC_THRESHOLDS: Final = (10_000, 20, 20)
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn's server, which closes the streams in their own way before it waits for the other requests."""
+    """uvicorn's server, which closes the streams in their own way before it waits for the other requests.
 
-    def __init__(self, config: uvicorn.Config, gateway: Gateway, *, drain_s: float) -> None:
+    Args:
+        health: Listens for whoever asks how it is, to the very end and however many connections there are.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        gateway: Gateway,
+        *,
+        drain_s: float,
+        connections: int,
+        health: socket.socket | None = None,
+    ) -> None:
         super().__init__(config)
+        self.servers = []
         self.drain_s = drain_s
         self._gateway = gateway
+        self._acceptance = Acceptance(self._make_protocol, most=connections)
+        self._health = health
+
+    def _make_protocol(self) -> HttpProtocol:
+        return HttpProtocol(self.config, self.server_state, {})
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take connections, and say how it is."""
+        if self._health is not None:
+            config = uvicorn.Config(self._gateway.health, lifespan="off", log_config=None, access_log=False)
+            config.load()
+            state = ServerState()
+            loop = asyncio.get_running_loop()
+            await loop.create_server(lambda: HttpProtocol(config, state, {}), sock=self._health, backlog=BACKLOG)
+        await self._acceptance.open(sockets or ())
+        self.started = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Take as many connections as there is room for."""
+        await self._acceptance.pace(self.server_state.connections)
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -48,8 +85,7 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, close the streams over the drain's window, then end as uvicorn does."""
-        for server in self.servers:
-            server.close()
+        self._acceptance.close()
         for sock in sockets or ():
             sock.close()
         await self._gateway.close_streams(self.drain_s)
@@ -81,6 +117,7 @@ async def serve_app(
     dev_key: str | None,
     stopping: Stopping,
     announce: Callable[[], None],
+    health: socket.socket | None = None,
 ) -> None:
     """Serve `sock` until `stopping`, drain, and return; `announce` is called once requests are answered."""
     if settings.traces == "otlp":
@@ -91,7 +128,13 @@ async def serve_app(
         # The socket may be another's by now: listening on it again would take it back.
         if stopping.begun.is_set():
             return
-        server = DrainingServer(configure(settings, gateway), gateway, drain_s=settings.drain_s)
+        server = DrainingServer(
+            configure(settings, gateway),
+            gateway,
+            drain_s=settings.drain_s,
+            connections=fit_files(settings.connections),
+            health=health,
+        )
         async with anyio.create_task_group() as group:
             group.start_soon(_drain, settings, gateway, server, stopping)
             _spare_the_collector()

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from starlette.requests import Request
 
+from gateway.edge.limits import announced_bytes, visit_of
 from gateway.errors import BadRequest, GatewayError, InvalidBody, TooLarge
 
 T = TypeVar("T")
@@ -31,9 +32,13 @@ async def read_body(request: Request, *, limit_bytes: int, within_s: float = BOD
     Raises:
         TooLarge: it is over `limit_bytes`, by its Content-Length or by what came.
         BadRequest: it did not arrive within `within_s`, or is compressed.
+        Overloaded: the bodies of other requests leave no room for it.
         ClientDisconnect: the client left first; nobody waits for an answer.
     """
     check_headers(request, limit_bytes)
+    visit = visit_of(request.scope)
+    if visit is not None and (expected := _expected_bytes(request, limit_bytes)):
+        await visit.hold(expected)
     chunks: list[bytes] = []
     received_bytes = 0
     try:
@@ -46,6 +51,12 @@ async def read_body(request: Request, *, limit_bytes: int, within_s: float = BOD
     except TimeoutError:
         raise BadRequest(f"The body did not arrive within {within_s:g} s.") from None
     return b"".join(chunks)
+
+
+def _expected_bytes(request: Request, limit_bytes: int) -> int:
+    """Return what a body may take: what it announces, else what it may have."""
+    chunked = "transfer-encoding" in request.headers
+    return limit_bytes if chunked else announced_bytes(request.headers)
 
 
 async def read_json(request: Request, kind: type[T], *, limit_bytes: int, within_s: float = BODY_S) -> T:

@@ -91,6 +91,8 @@ class FileResponse(Response):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
             except TimeoutError:
                 raise _Stalled from None
+            # What was written to a connection that has just broken suspends nobody: its end would go unheard.
+            await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

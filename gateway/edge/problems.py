@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 
 from gateway import errors, telemetry, tracing
 from gateway.edge.body import explain_undecodable
+from gateway.edge.limits import Limits, begin_visit, visit_of
 from gateway.edge.traces import Trace, parse_trace
 from gateway.errors import GatewayError
 
@@ -37,10 +38,21 @@ STATUS_BY_CLASS: Final[Mapping[type[Exception], int]] = {
     errors.Conflict: 409,
     errors.LogExpired: 410,
     errors.RangeUnsatisfiable: 416,
+    errors.TooManyRequests: 429,
     errors.StoreUnavailable: 503,
+    errors.Overloaded: 503,
     errors.Draining: 503,
     errors.ProviderUnavailable: 503,
 }
+ASK_AGAIN: Final = (
+    errors.StoreUnavailable,
+    errors.ProviderUnavailable,
+    errors.Draining,
+    errors.TooManyRequests,
+    errors.Overloaded,
+)
+"""What may be otherwise in a moment: the answer says when to come back."""
+
 _STARTS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 Tell = Callable[[Mapping[str, Any]], tuple[int, object]]
@@ -105,7 +117,7 @@ def problem_response(error: Exception, request_id: str, speech: Speech | None = 
     headers = {}
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="gateway"'
-    if isinstance(error, errors.StoreUnavailable | errors.Draining | errors.ProviderUnavailable):
+    if isinstance(error, ASK_AGAIN):
         headers["Retry-After"] = str(error.facts.get("retry_after_s", 1))
     if isinstance(error, errors.RangeUnsatisfiable):
         headers["Content-Range"] = f"bytes */{error.facts['size_bytes']}"
@@ -178,10 +190,14 @@ class IdentifiedRequests:
     The first of `Starlette(middleware=[…])`. The id is `scope["state"]["request_id"]` and `X-Request-Id`.
     What the server gave as `send` stays reachable as `scope["extensions"]["gateway.send"]`: once the
     answer has started, a stream may write through it and pay for no layer in between.
+
+    Args:
+        limits: What requests may cost; None where nothing is limited.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits | None = None) -> None:
         self.app = app
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -191,6 +207,7 @@ class IdentifiedRequests:
         state = scope.setdefault("state", {})
         state["request_id"], state["trace"] = request_id, trace
         scope.setdefault("extensions", {})["gateway.send"] = send
+        visit = None if self._limits is None else begin_visit(scope, self._limits)
         answer = _Answer(scope, request_id)
         telemetry.request_id.set(request_id)
         telemetry.trace_id.set(None if trace is None else trace.trace_id)
@@ -204,6 +221,8 @@ class IdentifiedRequests:
             log.exception("request failed", extra={"method": scope.get("method"), "path": scope["path"]})
             await answer.fail(receive, send)
         finally:
+            if visit is not None:
+                visit.end()
             answer.end()
             # What serves a connection may serve another request in the same context.
             telemetry.request_id.set(None)
@@ -255,6 +274,9 @@ class _Answer:
         self.started = True
         self.status = message.get("status", 101)
         self.size = next((value for name, value in message.get("headers", ()) if name == b"content-length"), None)
+        visit = visit_of(self.scope)
+        if visit is not None:
+            visit.rest()
         message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode("ascii"))]
         telemetry.observe_answer(
             route=route_template(self.scope),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from functools import partial
 from typing import Any, Final
 
@@ -21,6 +22,9 @@ SILENT_S: Final = 60
 PROBE_S: Final = 15
 PROBES: Final = 4
 PIPELINED_REQUESTS: Final = 8
+UNSENT_BYTES: Final = 128 * 1024
+# Linux's number, which Python's socket module does not have in every version.
+_TCP_NOTSENT_LOWAT: Final = 25
 _LINUX_OPTIONS: Final = {
     "TCP_KEEPIDLE": SILENT_S,
     "TCP_KEEPINTVL": PROBE_S,
@@ -195,6 +199,9 @@ async def drop(scope: Scope, receive: Receive, *, flush_s: float = FLUSH_S) -> N
 def tune_socket(transport: asyncio.Transport) -> None:
     """Send small frames at once, and notice a silent peer that vanished: after `SILENT_S` and four lost probes.
 
+    The kernel takes `UNSENT_BYTES` for a peer that does not read, not the megabytes that it would let a buffer grow to;
+    what is on its way to one that reads is not counted.
+
     One that owes an acknowledgement is given up by TCP's own retransmission limit: a shorter user timeout would
     also end a reader that lives and only does not read.
     """
@@ -203,6 +210,8 @@ def tune_socket(transport: asyncio.Transport) -> None:
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     for name, value in _LINUX_OPTIONS.items():
         if (option := getattr(socket, name, None)) is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.edge.frames import Message, body_of
 from gateway.edge.server import drop
+from gateway.errors import GatewayError
 
 HEADERS = {
     "Content-Type": "text/event-stream",
@@ -38,11 +39,13 @@ class Line(NamedTuple):
     """A connection to push through.
 
     `write` takes a message's `wire` at once, or returns False; None where the server has no such way.
+    `unsent` tells how many bytes the peer has yet to take.
     """
 
     send: Callable[[Message], Awaitable[None]]
     write: Callable[[bytes], bool] | None
     hang_up: Callable[[], None]
+    unsent: Callable[[], int] = int
 
 
 Connect = Callable[[Line], Callable[[], None]]
@@ -54,18 +57,38 @@ class EventStream(Response):
 
     Args:
         connect: Called once the headers are out.
+        enter: Waits, before them, until the stream may begin; the connection is dropped where it raises an error
+            of ours.
+        refuse: Called instead of `connect` then.
     """
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        enter: Callable[[], Awaitable[None]] | None = None,
+        refuse: Callable[[], None] = lambda: None,
+    ) -> None:
         # Made once: what a response computes of its headers is most of what opening a stream would cost here.
         self.status_code = 200
         self.background = None
         self.body = b""
         self.raw_headers = list(_RAW_HEADERS)
         self._connect = connect
+        self._enter = enter
+        self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and return when the connection is gone or the response complete."""
+        if self._enter is not None:
+            try:
+                await self._enter()
+            except GatewayError:
+                self._refuse()
+                await drop(scope, receive)
+                return
+            except BaseException:
+                self._refuse()
+                raise
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         if scope["method"] == "HEAD":
             self._connect(Line(_discard, None, _nobody))()
@@ -75,7 +98,7 @@ class EventStream(Response):
         take_over = extensions.get("gateway.take_over", _keep)
         stream = take_over(scope)
         if stream is not None:
-            stream.watch(self._connect(Line(stream.send, stream.write, stream.drop)))
+            stream.watch(self._connect(Line(stream.send, stream.write, stream.drop, stream.unsent)))
         else:
             await self._stay(extensions.get("gateway.drop"), receive, extensions.get("gateway.send", send))
 

@@ -73,6 +73,10 @@ class StreamConnection(asyncio.Protocol):
         self._transport.write(wire)
         return True
 
+    def unsent(self) -> int:
+        """Return how many bytes were written that the peer has not taken."""
+        return self._transport.get_write_buffer_size()
+
     async def send(self, message: Any) -> None:
         """Write a message once the transport takes it: `{"wire": chunk}`, or the end of the body. ASGI's `send`."""
         while not self.taking and not self._ended:

@@ -93,6 +93,7 @@ class Connection:
         self.write = websocket.scope["extensions"]["gateway.write"]
         self.close = websocket.scope["extensions"]["gateway.close"]
         self._waiting = websocket.scope["extensions"]["gateway.waiting"]
+        self.unsent = websocket.scope["extensions"]["gateway.unsent"]
         self.request_id = request_id_of(websocket.scope)
 
     def check_subprotocol(self) -> None:

@@ -56,6 +56,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         extensions["gateway.close"] = self.close_with
         extensions["gateway.write"] = self.write
         extensions["gateway.waiting"] = self.take_waiting
+        extensions["gateway.unsent"] = self.transport.get_write_buffer_size
         await super().run_asgi()
 
     async def send(self, message: Any) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from starlette.requests import HTTPConnection
 
 from gateway import telemetry
-from gateway.domain.access import Grant, Principal, require
+from gateway.domain.access import ADMIN, Grant, Principal, require
 from gateway.edge.auth import Credential, require_credential
+from gateway.edge.limits import announced_bytes, visit_of
 from gateway.edge.query import parse_query
 from gateway.edge.tickets import Ticket, TicketHolder, sign_ticket, verify_ticket
 from gateway.service.access import Access
@@ -38,11 +39,16 @@ class Callers:
 
         Raises:
             Unauthenticated, Forbidden: no or a bad credential; one without the scope.
+            TooManyRequests: it asks for more than it may.
         """
         query = parse_query(connection.scope["query_string"])
         credential = require_credential(connection.scope["headers"], query, tickets=tickets)
         grant = await self.grant(credential)
         _name_caller(connection, grant)
+        visit = visit_of(connection.scope)
+        if visit is not None:
+            size = announced_bytes(connection.headers)
+            await visit.admit(grant.tenant, grant.key_id, size, operator=ADMIN in grant.scopes)
         if scope is not None:
             require(grant, scope)
         key = connection.headers.get("idempotency-key")

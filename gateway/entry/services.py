@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from gateway.edge import query as q
 from gateway.edge.body import read_json
+from gateway.edge.limits import Limits
 from gateway.entry.callers import Callers
 from gateway.entry.files import FileDoor
 from gateway.entry.streaming import SseDoor
@@ -47,6 +48,7 @@ class Bounds(msgspec.Struct, frozen=True):
     ticket_ttl_s: int
     default_agent: str
     file_bytes: int
+    socket_runs: int
 
 
 class Services(msgspec.Struct, frozen=True):
@@ -71,6 +73,7 @@ class Services(msgspec.Struct, frozen=True):
     hub: Hub
     door: SseDoor
     clock: StoreClock
+    limits: Limits
     bounds: Bounds
 
     async def body(self, request: Request, kind: type[T]) -> T:

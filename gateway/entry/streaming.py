@@ -13,7 +13,8 @@ from starlette.responses import Response
 from gateway.domain.access import Grant
 from gateway.edge import frames
 from gateway.edge.sse import Dropped, EventStream, Line
-from gateway.errors import Draining, StoreUnavailable
+from gateway.entry.places import Places
+from gateway.errors import Draining, StoreUnavailable, TooManyRequests
 from gateway.hub.hub import Hub
 from gateway.hub.outlet import Message, Outlet
 from gateway.hub.reader import Encoder, Reader
@@ -39,21 +40,24 @@ class SseDoor:
     """Turns lanes into responses.
 
     Args:
+        places: For streams that are open at once.
         hold_s: How long a request is held while the store is away, before its connection is dropped.
     """
 
-    def __init__(self, hub: Hub, *, retry_ms: int, hold_s: float) -> None:
+    def __init__(self, hub: Hub, places: Places, *, retry_ms: int, hold_s: float) -> None:
         self._hub = hub
+        self.places = places
         self._hold_s = hold_s
         self._retry_ms = retry_ms
         self.retry = frames.sse_retry(retry_ms)
         self.draining = False
 
     async def hold(self, answer: Callable[[], Awaitable[Response]]) -> Response:
-        """Return the answer, trying again while the store is away; in the end, drop the connection."""
+        """Return the answer, trying again while the store is away or too much is asked for; in the end, drop the
+        connection."""
         try:
             return await self.wait_store(answer, self.deadline_s())
-        except (StoreUnavailable, Draining):
+        except (StoreUnavailable, TooManyRequests, Draining):
             return Dropped()
 
     def deadline_s(self) -> float:
@@ -61,10 +65,10 @@ class SseDoor:
         return asyncio.get_running_loop().time() + self._hold_s
 
     async def wait_store(self, call: Callable[[], Awaitable[T]], deadline_s: float) -> T:
-        """Return what `call` returns, trying again while the store is away.
+        """Return what `call` returns, trying again while the store is away, or its caller asks for too much.
 
         Raises:
-            StoreUnavailable: it still was at the deadline.
+            StoreUnavailable, TooManyRequests: it still was so at the deadline.
             Draining: this process is about to stop.
         """
         while True:
@@ -72,10 +76,14 @@ class SseDoor:
                 raise Draining("This process is about to stop.")
             try:
                 return await call()
-            except StoreUnavailable:
-                if asyncio.get_running_loop().time() >= deadline_s:
+            except (StoreUnavailable, TooManyRequests) as error:
+                left_s = deadline_s - asyncio.get_running_loop().time()
+                if left_s <= 0:
                     raise
-            await asyncio.sleep(RETRY_STORE_S)
+                # Those who are held together do not come back together.
+                busy = isinstance(error, TooManyRequests)
+                pause_s = random.uniform(0, 1 + error.facts["retry_after_s"]) if busy else RETRY_STORE_S
+            await asyncio.sleep(min(pause_s, left_s))
 
     def respond(
         self,
@@ -87,6 +95,7 @@ class SseDoor:
         linger_s: float | None = None,
         follow: Callable[[Outlet], Callable[[], None]] | None = None,
         on_leave: Callable[[Reader], None] | None = None,
+        on_refused: Callable[[], None] | None = None,
     ) -> Response:
         """Return the stream of these lanes, or 204 when nothing will ever come of any of them.
 
@@ -96,6 +105,7 @@ class SseDoor:
             linger_s: The least pause between two writes of events; None for the gateway's own.
             follow: Called with the outlet to add more readers later; returns what to call at the end.
             on_leave: Told of each reader that has ended; a stream that has this outlives them.
+            on_refused: Called instead of `follow` where there is no place for another stream.
         """
         if finite and lanes and all(lane.opening.nothing_follows for lane in lanes):
             self.release(lanes)
@@ -108,6 +118,7 @@ class SseDoor:
                 line.send,
                 write=line.write,
                 hang_up=line.hang_up,
+                unsent=line.unsent,
                 transport="sse",
                 ping=PING,
                 finish=FINISH if finite else (),
@@ -128,12 +139,18 @@ class SseDoor:
                 self._hub.close_outlet(outlet)
                 for channel in channels:
                     self._hub.release(channel)
+                self.places.leave(grant)
 
             if self.draining:
                 outlet.dismiss("drain")
             return leave
 
-        return EventStream(connect)
+        def refuse() -> None:
+            self.release(lanes)
+            if on_refused is not None:
+                on_refused()
+
+        return EventStream(connect, lambda: self.places.enter(grant), refuse)
 
     def closed(self, reason: str, resume_after: str | None) -> list[Message]:
         """Return the last frame of a stream that is about to be hung up.

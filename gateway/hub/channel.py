@@ -18,6 +18,7 @@ from gateway import telemetry
 from gateway.domain.lifecycle import TERMINAL
 from gateway.hub.chunks import Chunk, Chunks
 from gateway.hub.cohort import Cohort
+from gateway.hub.memory import RingMemory
 from gateway.hub.reader import Encoder, Reader
 from gateway.hub.repair import Repair
 from gateway.hub.ring import Ring, newest_run
@@ -46,6 +47,7 @@ class Channel:
         want: Has a cohort of readers pushed to soon.
         spawn: Runs a coroutine in the hub's task group.
         wait_store: Waits until the store may answer again, for a bounded time.
+        memory: What all channels may keep together.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Channel:
         want: Callable[[Cohort], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         wait_store: Callable[[], Coroutine[Any, Any, None]],
+        memory: RingMemory,
     ) -> None:
         self.name = name
         self.ring = Ring(entries=limits.ring_entries, payload_bytes=limits.ring_bytes)
@@ -70,6 +73,7 @@ class Channel:
         self._limits = limits
         self._log = reader
         self._want = want
+        self._memory = memory
         self._cohorts: dict[tuple[Hashable, str, float], Cohort] = {}
         self._heard_early = False
         self._chunks = Chunks(limits.ring_bytes)
@@ -125,6 +129,20 @@ class Channel:
         self.ring.extend(newest)
         self.status = head.status
         self._chunks.clear()
+        self._measure()
+
+    def _measure(self) -> None:
+        self._memory.note(self, self.ring.size_bytes + self._chunks.size_bytes)
+
+    def give_up(self) -> None:
+        """Keep no entries: readers that lack some read them from the log, those at the head go on."""
+        self.ring.clear()
+        self._chunks.clear()
+
+    def forget(self) -> None:
+        """Keep nothing: nobody follows the log any more."""
+        self.give_up()
+        self._measure()
 
     async def read_from(self, seq: int) -> tuple[LogHead, list[Entry]]:
         """Read a chunk of the log from `seq`, inclusive."""
@@ -187,6 +205,7 @@ class Channel:
     def _move(self, entries: Sequence[Entry]) -> None:
         """Tell everybody that the ring has changed; no entries at all mean that some were skipped."""
         self._chunks.clear()
+        self._measure()
         self._wake()
         for cohort in self._cohorts.values():
             cohort.wake()
@@ -235,6 +254,7 @@ class Channel:
         chunk = Chunk(encoder.encode(entries), entries[-1].seq, entries[-1].tag)
         if encoder.key is not None:
             self._chunks.keep(encoder.key, after, chunk, entries)
+            self._measure()
         return chunk
 
 

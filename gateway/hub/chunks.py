@@ -25,7 +25,7 @@ class Chunks:
 
     def __init__(self, payload_bytes: int) -> None:
         self._most_bytes = payload_bytes
-        self._bytes = 0
+        self.size_bytes = 0
         self._kept: OrderedDict[tuple[Hashable, int], tuple[Chunk, int]] = OrderedDict()
 
     def find(self, key: Hashable, after_seq: int) -> Chunk | None:
@@ -37,12 +37,12 @@ class Chunks:
         """Keep a chunk that stands for `entries`; older ones make room."""
         size = MESSAGE_BYTES + sum(len(entry.line) for entry in entries)
         self._kept[(key, after_seq)] = (chunk, size)
-        self._bytes += size
-        while self._bytes > self._most_bytes and len(self._kept) > 1:
+        self.size_bytes += size
+        while self.size_bytes > self._most_bytes and len(self._kept) > 1:
             _, (_, dropped) = self._kept.popitem(last=False)
-            self._bytes -= dropped
+            self.size_bytes -= dropped
 
     def clear(self) -> None:
         """Forget all chunks: what follows a place has changed."""
         self._kept.clear()
-        self._bytes = 0
+        self.size_bytes = 0

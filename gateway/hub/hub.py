@@ -14,7 +14,9 @@ from gateway.errors import GatewayError, StoreUnavailable
 from gateway.hub.channel import Channel, ChannelLimits
 from gateway.hub.cohort import PUSH_SLICE, Pushing
 from gateway.hub.lag import SURVEY_S, SURVEY_SLICE, Survey, tell_end
+from gateway.hub.memory import RINGS_BYTES, RingMemory
 from gateway.hub.outlet import Outlet, Send
+from gateway.hub.pressure import UNSENT_BYTES, relieve
 from gateway.hub.tail import Tail
 from gateway.store.log import LogName, LogReader
 
@@ -45,6 +47,8 @@ class Hub:
         sweep_s: Silence after which a log is compared with its channel.
         idle_s: How long a channel is kept that nobody reads.
         linger_s: The least time between two pushes to a connection that does not say another.
+        rings_bytes: What the latest events of all logs may take in memory.
+        unsent_bytes: What may wait in memory for connections that do not take it.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class Hub:
         sweep_s: float,
         idle_s: float = IDLE_CHANNEL_S,
         linger_s: float = 0.0,
+        rings_bytes: int = RINGS_BYTES,
+        unsent_bytes: int = UNSENT_BYTES,
     ) -> None:
         self._tail = tail
         self._reader = reader
@@ -65,6 +71,8 @@ class Hub:
         self._sweep_s = sweep_s
         self._idle_s = idle_s
         self._linger_s = linger_s
+        self._unsent_bytes = unsent_bytes
+        self.memory = RingMemory(rings_bytes)
         self._followed: dict[str, _Followed] = {}
         self._pushing = Pushing()
         self._compare_event = asyncio.Event()
@@ -135,6 +143,7 @@ class Hub:
         if followed.users == 0 and self._followed.get(name) is followed:
             del self._followed[name]
             self._tail.unfollow(name)
+            followed.channel.forget()
 
     def _new_channel(self, name: LogName) -> Channel:
         return Channel(
@@ -144,6 +153,7 @@ class Hub:
             want=self._pushing.want,
             spawn=self.spawn,
             wait_store=self._tail.wait_store,
+            memory=self.memory,
         )
 
     async def _make_ready(self, followed: _Followed) -> None:
@@ -223,11 +233,16 @@ class Hub:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(min(1.0, self._keepalive_s / 4))
+            telemetry.RINGS_BYTES.set(self.memory.total_bytes)
             quiet_since_s = time.monotonic() - self._keepalive_s
+            unsent: dict[Outlet, int] = {}
             for index, outlet in enumerate(list(self.outlets)):
                 outlet.keep_alive(quiet_since_s)
+                if size := outlet.unsent():
+                    unsent[outlet] = size
                 if index % PUSH_SLICE == PUSH_SLICE - 1:
                     await asyncio.sleep(0)
+            relieve(unsent, self._unsent_bytes)
 
 
 async def _for_ever(loop: Callable[[], Awaitable[None]]) -> None:

@@ -33,6 +33,11 @@ Write = Callable[[bytes], bool]
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
+def _none_unsent() -> int:
+    """Know of nothing that waits."""
+    return 0
+
+
 def _take_nothing(_wire: bytes) -> bool:
     """Have everything sent the ASGI way."""
     return False
@@ -60,6 +65,7 @@ class Outlet:
     Args:
         send: The connection's ASGI `send`, which waits while the connection takes no more.
         write: Takes a message's `wire` at once, or returns False with nothing taken.
+        unsent: How many bytes were written that the connection has not taken.
         hang_up: Ends the connection without a clean end of the response.
         ping: The keep-alive messages.
         finish: The messages that end the connection cleanly when the last reader ended; empty keeps it open.
@@ -95,6 +101,7 @@ class Outlet:
         "readers",
         "sent_s",
         "transport",
+        "unsent",
         "waits_for",
         "write",
     )
@@ -107,6 +114,7 @@ class Outlet:
         hang_up: Callable[[], None],
         transport: str,
         write: Write | None = None,
+        unsent: Callable[[], int] = _none_unsent,
         ping: Sequence[Message] = (),
         finish: Sequence[Message] = (),
         farewell: Callable[[str], Sequence[Message]] = lambda _reason: (),
@@ -122,6 +130,7 @@ class Outlet:
         self._on_leave = on_leave
         self._drained: asyncio.Event | None = None
         self.write = write or _take_nothing
+        self.unsent = unsent
         self.linger_s = linger_s
         self.ping = ping
         self.farewell = farewell

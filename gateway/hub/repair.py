@@ -97,9 +97,10 @@ class Repair:
         )
         agreed = [entry for entry in entries if known.get(entry.seq) == entry.tag]
         logger.warning("log %s was rolled back to %d", self._name.stream, head.seq)
-        if agreed:
+        if agreed and channel.ring.tag_at(agreed[-1].seq) is not None:
             channel.roll_back(head, oldest, valid_through=agreed[-1].seq)
         else:
+            # Nothing agrees, or the ring had to give up meanwhile what did.
             await channel.load()
             channel.roll_back(head, oldest, valid_through=0)
 

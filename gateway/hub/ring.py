@@ -8,6 +8,9 @@ from itertools import islice
 
 from gateway.store.log import Entry
 
+ENTRY_BYTES = 160
+"""What an entry takes in memory beside its line."""
+
 
 class Ring:
     """Entries `first..head`; when it is empty, `first` is `head + 1`."""
@@ -21,6 +24,11 @@ class Ring:
         self.head_tag = 0
 
     @property
+    def size_bytes(self) -> int:
+        """What the entries take in memory."""
+        return self._bytes + ENTRY_BYTES * len(self._entries)
+
+    @property
     def first_seq(self) -> int:
         """The oldest seq held."""
         return self.head_seq - len(self._entries) + 1
@@ -30,6 +38,10 @@ class Ring:
         self._entries.clear()
         self._bytes = 0
         self.head_seq, self.head_tag = head_seq, head_tag
+
+    def clear(self) -> None:
+        """Forget every entry, and stand where it stood."""
+        self.start_at(self.head_seq, self.head_tag)
 
     def extend(self, entries: Sequence[Entry]) -> None:
         """Add entries that follow the head."""

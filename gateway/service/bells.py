@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from gateway import telemetry
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreUnavailable, TooManyRequests
 from gateway.hub.tail import Tail
 from gateway.store import keys
 
@@ -94,26 +94,47 @@ class _Rope:
 
 
 class Bells:
-    """Waiting claims by queue; the process listens to a queue while somebody waits for it."""
+    """Waiting claims by queue; the process listens to a queue while somebody waits for it.
 
-    def __init__(self, tail: Tail) -> None:
+    Args:
+        most_claims: How many may wait at once, three quarters of them of one tenant.
+    """
+
+    def __init__(self, tail: Tail, *, most_claims: int) -> None:
         self._tail = tail
+        self._most_claims = most_claims
+        self._claims: Counter[str] = Counter()
         self._ropes: dict[str, _Rope] = {}
         self.closed = False
 
     @asynccontextmanager
     async def listen(self, tenant: str, queues: Sequence[str]) -> AsyncIterator[Bell]:
-        """Give a bell that rings when one of the queues may have work; what enters from now on is not missed."""
+        """Give a bell that rings when one of the queues may have work; what enters from now on is not missed.
+
+        Raises:
+            TooManyRequests: as many claims wait as may.
+        """
+        self._check_room(tenant)
         channels = [keys.queue_channel(tenant, name) for name in dict.fromkeys(queues)]
         bell = Bell()
+        self._claims[tenant] += 1
         try:
             for channel in channels:
                 await self._join(channel, bell)
             with telemetry.CLAIMS_WAITING.track_inprogress():
                 yield bell
         finally:
+            self._claims[tenant] -= 1
+            if not self._claims[tenant]:
+                del self._claims[tenant]
             for channel in channels:
                 self._leave(channel, bell)
+
+    def _check_room(self, tenant: str) -> None:
+        share = max(1, self._most_claims * 3 // 4)
+        if self._claims.total() >= self._most_claims or self._claims[tenant] >= share:
+            telemetry.REFUSED.labels("claims_waiting").inc()
+            raise TooManyRequests("As many claims wait here as may.", limit="claims_waiting", retry_after_s=1)
 
     async def _join(self, channel: str, bell: Bell) -> None:
         rope = self._ropes.setdefault(channel, _Rope())

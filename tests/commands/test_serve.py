@@ -188,6 +188,36 @@ async def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
         await until(served.is_ready)
 
 
+async def test_new_workers_take_the_place_of_all_without_a_request_lost(tmp_path: Path) -> None:
+    """SIGHUP replaces every worker, one after another; each new one serves before an old one goes."""
+    async with serving(tmp_path, "--workers", "2", GATEWAY_DRAIN_S="0.2") as served:
+        old = {child.pid for child in served.children()}
+        fewest = 2
+        served.process.send_signal(signal.SIGHUP)
+        with anyio.fail_after(PATIENCE_S):
+            while True:
+                present = {child.pid for child in served.children()}
+                fewest = min(fewest, len(present))
+                answer = await anyio.to_thread.run_sync(served.get, "/healthz")
+                assert answer.status_code == 200
+                if len(present) == 2 and not present & old:
+                    break
+        assert fewest == 2
+        assert served.process.returncode is None
+        assert await served.end() == 0
+
+
+async def test_health_has_a_port_of_its_own(tmp_path: Path) -> None:
+    """Where it is given one, `/healthz`, `/readyz` and `/metrics` are answered there, and nothing else is."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for workers in ("1", "2"):
+        async with serving(tmp_path, "--workers", workers, GATEWAY_HEALTH_PORT=str(port)) as served:
+            for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/v1/runs", 404)):
+                assert Served(served.process, f"http://127.0.0.1:{port}", None).get(path).status_code == status
+            assert await served.end() == 0
+
+
 async def test_a_store_that_dies_is_replaced(tmp_path: Path) -> None:
     """`kill -9` of the store makes the gateway unready for a moment, not for good."""
     async with serving(tmp_path) as served:

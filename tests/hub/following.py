@@ -11,6 +11,7 @@ from gateway.domain.cursor import Cursor
 from gateway.domain.resume import judge
 from gateway.hub.channel import Channel, ChannelLimits
 from gateway.hub.cohort import Pushing
+from gateway.hub.memory import RingMemory
 from gateway.hub.outlet import Outlet
 from gateway.hub.reader import Encoder, Reader
 from gateway.store.subscription import Subscription
@@ -24,7 +25,13 @@ SMALL = ChannelLimits(ring_entries=16, ring_bytes=4096, chunk_bytes=1024)
 class Following:
     """A channel, what its log published, and the tasks that a hub would run for it."""
 
-    def __init__(self, log: Log, limits: ChannelLimits, pushing: Pushing | None = None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        limits: ChannelLimits,
+        pushing: Pushing | None = None,
+        memory: RingMemory | None = None,
+    ) -> None:
         self.log = log
         self.hints: list[bytes] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -38,6 +45,7 @@ class Following:
             want=self.pushing.want,
             spawn=self.spawn,
             wait_store=self._wait_store,
+            memory=memory or RingMemory(),
         )
 
     async def _wait_store(self) -> None:

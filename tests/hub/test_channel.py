@@ -527,7 +527,7 @@ async def test_what_is_kept_encoded_is_bounded(store: RunningStore, log: Log) ->
             outlet = await following.open(client, Plain(key=number))
             await following.settle()
             outlet.close()
-        assert following.channel._chunks._bytes <= SMALL.ring_bytes
+        assert following.channel._chunks.size_bytes <= SMALL.ring_bytes
 
 
 async def test_waiting_for_a_change_ends_with_it_or_in_time(store: RunningStore, log: Log) -> None:

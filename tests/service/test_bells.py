@@ -22,7 +22,7 @@ async def test_everybody_waits_until_the_queue_is_heard(store: RunningStore) -> 
     queue = str(ULID())
     async with open_link(store.url) as link:
         tail = Tail(store.url, link, StoreClock(), process_id=str(ULID()), probe_s=1.0)
-        bells = Bells(tail)
+        bells = Bells(tail, most_claims=100)
         heard: list[int] = []
 
         async def listen(number: int) -> None:

@@ -20,6 +20,7 @@ from gateway.edge import query as q
 from gateway.edge.auth import Credential, require_credential
 from gateway.edge.body import decode_json, explain_undecodable, read_body, too_large
 from gateway.edge.express import Express, Headers
+from gateway.edge.limits import Visit
 from gateway.edge.lines import LineResponse
 from gateway.errors import InvalidBody, WriterGap
 from gateway.service.actors import Caller, check_idempotency_key, parse_run_id
@@ -65,12 +66,18 @@ class EventRoutes:
     async def _append_express(self, about: _AppendHead, name: str, raw: bytes, facts: dict[str, Any]) -> bytes:
         grant = await self._native.callers.grant(about.credential)
         facts |= {"tenant": grant.tenant, "key_id": grant.key_id}
-        access.require(grant, _scope_for(about.lease))
-        caller = Caller(grant, idempotency_key=about.idempotency_key)
-        run_id = parse_run_id(name)
-        if len(raw) > self._native.bounds.batch_bytes:
-            raise too_large("The body", self._native.bounds.batch_bytes)
-        return await self._append_body(caller, run_id, about.lease, raw)
+        visit = Visit(self._native.limits)
+        try:
+            await visit.admit(grant.tenant, grant.key_id, len(raw), operator=access.ADMIN in grant.scopes)
+            access.require(grant, _scope_for(about.lease))
+            caller = Caller(grant, idempotency_key=about.idempotency_key)
+            run_id = parse_run_id(name)
+            if len(raw) > self._native.bounds.batch_bytes:
+                raise too_large("The body", self._native.bounds.batch_bytes)
+            await visit.hold(len(raw))
+            return await self._append_body(caller, run_id, about.lease, raw)
+        finally:
+            visit.end()
 
     async def _append_body(self, caller: Caller, run_id: str, lease: str | None, raw: bytes) -> bytes:
         body = _decode_append(raw)

@@ -32,6 +32,7 @@ from gateway.domain.access import Grant
 from gateway.edge import query as q
 from gateway.edge.auth import Credential, require_credential
 from gateway.edge.frames import Message
+from gateway.edge.limits import Visit
 from gateway.edge.problems import describe_status, request_id_of, respond
 from gateway.edge.ws import Connection, NotAFrame, error_frame, json_frame, read_envelope
 from gateway.edge.ws_server import CloseCode
@@ -42,6 +43,7 @@ from gateway.errors import (
     ProviderUnavailable,
     StoreUnavailable,
     TooLarge,
+    TooManyStreams,
     Unauthenticated,
 )
 from gateway.service.actors import Caller, check_idempotency_key, parse_run_id
@@ -101,14 +103,18 @@ class SocketRoutes:
         native = self._native
         try:
             grant = await native.door.wait_store(lambda: native.callers.grant(credential), native.door.deadline_s())
+            await native.door.places.enter(grant)
         except Unauthenticated as error:
             connection.close(CloseCode.UNAUTHENTICATED, error.facts["reason"])
         except Draining:
             connection.close(CloseCode.RESTARTING, "drain")
-        except (StoreUnavailable, ProviderUnavailable) as error:
+        except (StoreUnavailable, ProviderUnavailable, TooManyStreams) as error:
             connection.close(CloseCode.TRY_AGAIN, error.code)
         else:
-            await Socket(native, connection, grant).run()
+            try:
+                await Socket(native, connection, grant).run()
+            finally:
+                native.door.places.leave(grant)
 
 
 def _read_credential(connection: Connection) -> Credential:
@@ -136,10 +142,13 @@ class Socket:
         self._subscriptions = Subscriptions(native)
         self._close_code, self._close_reason = CloseCode.FAILED, ""
         self._held_until_s: float | None = None
+        self._visit = Visit(native.limits)
+        self._command_bytes = 0
         self._outlet = native.hub.open_outlet(
             connection.send,
             write=connection.write,
             hang_up=self._hang_up,
+            unsent=connection.unsent,
             transport="ws",
             farewell=self._farewell,
             on_leave=self._subscriptions.forget,
@@ -203,6 +212,7 @@ class Socket:
     async def _answer(self, raw: bytes) -> None:
         """Do what a frame says; whatever is wrong with it is told, and the socket goes on."""
         answer_id = None
+        self._visit, self._command_bytes = Visit(self._native.limits), len(raw)
         try:
             envelope = read_envelope(raw)
             answer_id = envelope.answer_id
@@ -218,6 +228,8 @@ class Socket:
         except Exception as error:
             logger.exception("command failed")
             self._refuse(answer_id, error)
+        finally:
+            self._visit.end()
 
     def _check_size(self, raw: bytes) -> None:
         most = self._native.bounds.batch_bytes
@@ -248,8 +260,10 @@ class Socket:
         self._outlet.say([error_frame(answer_id, error, self._connection.request_id)])
 
     async def _caller(self, scope: str, idempotency_key: str | None = None) -> Caller:
-        """Return who commands, if they may at this moment."""
+        """Return who commands, if they may at this moment; a command is limited as a request is."""
         grant: Grant = self._outlet.grant
+        operator = access.ADMIN in grant.scopes
+        await self._visit.admit(grant.tenant, grant.key_id, self._command_bytes, operator=operator)
         await self._native.access.admit(grant, now_ms=self._native.clock.now_ms())
         access.require(grant, scope)
         return Caller(grant, idempotency_key=check_idempotency_key(idempotency_key))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from gateway import telemetry
 from gateway.dialects.native.context import Native
 from gateway.dialects.native.encoders import RunSocket, opened, snapshot_frames
 from gateway.dialects.native.socket_commands import SubscribeCommand
@@ -20,9 +21,6 @@ from gateway.hub.outlet import Outlet
 from gateway.hub.reader import Reader
 from gateway.service.actors import is_bounded, parse_run_id
 from gateway.service.streams import Start
-
-SUBSCRIPTIONS = 64
-"""Runs that one WebSocket follows at most."""
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -49,8 +47,9 @@ class Subscriptions:
             StoreUnavailable: try again; nothing is held.
         """
         run_id = parse_run_id(command.run_id)
-        if run_id not in self._readers and len(self._readers) >= SUBSCRIPTIONS:
-            most = SUBSCRIPTIONS
+        most = self._native.bounds.socket_runs
+        if run_id not in self._readers and len(self._readers) >= most:
+            telemetry.REFUSED.labels("socket_runs").inc()
             raise TooManySubscriptions(f"A WebSocket follows at most {most} runs; use another.", limit_runs=most)
         start, types = Start(_cursor(command)), _types(command)
         encoder = RunSocket(run_id, types)

@@ -81,6 +81,7 @@ class ThreadStream:
             finite=False,
             follow=follow,
             on_leave=self._leave,
+            on_refused=lambda: hub.release(feed.channel),
         )
 
     def _tenant_wide(self) -> Grant:

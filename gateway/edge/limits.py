@@ -1,0 +1,134 @@
+"""What one request may cost, and what all requests of a process may cost together.
+
+`IdentifiedRequests` gives every request a `Visit`; whoever learns who asks admits it, whoever reads its body has the
+bytes counted, and both end with the request. Limits are those of one process: it asks nobody else.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import msgspec
+from starlette.types import Scope
+
+from gateway import telemetry
+from gateway.edge.buckets import Buckets
+from gateway.edge.ledger import Ledger
+from gateway.edge.turns import Turn, Turns
+from gateway.errors import TooManyRequests
+
+_KEY: Final = "visit"
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """What a key or tenant may ask for in a second; 0 is no limit."""
+
+    key_requests_s: float = 0.0
+    tenant_requests_s: float = 0.0
+    key_bytes_s: float = 0.0
+
+
+class Limits:
+    """The limits of one process.
+
+    Args:
+        bodies_bytes: What the bodies of all requests may take in memory.
+    """
+
+    def __init__(self, rates: Rates, turns: Turns, *, bodies_bytes: int) -> None:
+        self.turns = turns
+        self.bodies = Ledger(bodies_bytes)
+        self._key_requests = Buckets(rates.key_requests_s)
+        self._tenant_requests = Buckets(rates.tenant_requests_s)
+        self._key_bytes = Buckets(rates.key_bytes_s)
+
+    def charge(self, tenant: str, key_id: str, size: int, *, operator: bool) -> None:
+        """Count a request of `size` bytes; an operator's is not held against its tenant.
+
+        Raises:
+            TooManyRequests: its key or tenant has asked for too much in the last second.
+        """
+        asked = [("key_requests_s", self._key_requests, key_id), ("key_bytes_s", self._key_bytes, key_id)]
+        if not operator:
+            asked.append(("tenant_requests_s", self._tenant_requests, tenant))
+        for limit, buckets, name in asked:
+            wait_s = buckets.wait_s(name)
+            if wait_s > 0:
+                telemetry.REFUSED.labels(limit).inc()
+                detail = f"Too much was asked for: come back in {math.ceil(wait_s)} s."
+                raise TooManyRequests(detail, limit=limit, retry_after_s=math.ceil(wait_s))
+        self._key_requests.take(key_id)
+        if size:
+            self._key_bytes.take(key_id, size)
+        if not operator:
+            self._tenant_requests.take(tenant)
+
+
+class Visit:
+    """One request under its limits, or one command of a WebSocket."""
+
+    __slots__ = ("_charged", "_held_bytes", "_limits", "_tenant", "_turn")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._tenant = ""
+        self._charged = False
+        self._turn: Turn | None = None
+        self._held_bytes = 0
+
+    async def admit(self, tenant: str, key_id: str, size: int, *, operator: bool) -> None:
+        """Count the request once, and wait for its turn.
+
+        Args:
+            size: What its body will have, where it says so.
+            operator: Whether its key may administer the tenant.
+
+        Raises:
+            TooManyRequests: it is to come back later.
+        """
+        if not self._charged:
+            self._limits.charge(tenant, key_id, size, operator=operator)
+            self._charged, self._tenant = True, tenant
+        if self._turn is None:
+            self._turn = await self._limits.turns.enter(tenant)
+
+    async def hold(self, size: int) -> None:
+        """Have so many bytes in memory until the request ends.
+
+        Raises:
+            Overloaded: there is no room for them.
+        """
+        await self._limits.bodies.take(self._tenant, size)
+        self._held_bytes += size
+
+    def rest(self) -> None:
+        """Let another have the turn: the answer has begun."""
+        if self._turn is not None:
+            self._limits.turns.leave(self._turn)
+            self._turn = None
+
+    def end(self) -> None:
+        """Hold nothing any more."""
+        self.rest()
+        if self._held_bytes:
+            self._limits.bodies.give_back(self._tenant, self._held_bytes)
+            self._held_bytes = 0
+
+
+def begin_visit(scope: Scope, limits: Limits) -> Visit:
+    """Return the visit that a request begins."""
+    visit = scope["state"][_KEY] = Visit(limits)
+    return visit
+
+
+def visit_of(scope: Scope) -> Visit | None:
+    """Return the visit of a request; None where nothing is limited."""
+    visit: Visit | None = scope.get("state", {}).get(_KEY)
+    return visit
+
+
+def announced_bytes(headers: Any) -> int:
+    """Return the size that a request gives of its body, 0 where it gives none that can be read."""
+    length = headers.get("content-length", "")
+    return int(length[:20]) if length.isdecimal() and length.isascii() else 0
