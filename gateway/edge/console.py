@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 from importlib import resources
 from typing import Final
 
+import zopfli.gzip
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -62,7 +62,7 @@ class ClientFile:
         text = resources.files("gateway.console").joinpath("browser", name).read_text("utf-8")
         is_script = name.endswith(".js")
         self._plain = (tighten(text) if is_script else text).encode()
-        self._packed = gzip.compress(self._plain, 9, mtime=0)
+        self._packed = zopfli.gzip.compress(self._plain)
         self._type = "text/javascript" if is_script else "text/plain"
         self._etag = f'"{hashlib.sha256(self._plain).hexdigest()[:32]}"'
 
