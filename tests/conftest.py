@@ -34,6 +34,16 @@ def store() -> Iterator[RunningStore]:
 
 
 @pytest.fixture
+def empty_store() -> Iterator[RunningStore]:
+    """A store that nobody else uses."""
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder:
+        running = RunningStore(Path(folder))
+        running.start()
+        yield running
+        running.stop()
+
+
+@pytest.fixture
 async def gateway(store: RunningStore, anyio_backend: object) -> AsyncIterator[RunningGateway]:
     """A gateway in this process, served by uvicorn on a free port, with a key of a tenant of its own."""
     async with run_gateway(store.url) as running:

@@ -17,9 +17,10 @@ import httptools
 import msgspec
 from starlette.responses import Response
 
-from gateway import telemetry
+from gateway import telemetry, tracing
 from gateway.edge.body import explain_undecodable
 from gateway.edge.problems import REQUEST_ID_PATTERN, new_request_id, problem_response
+from gateway.edge.traces import parse_trace
 from gateway.errors import GatewayError
 
 Headers = list[tuple[bytes, bytes]]
@@ -66,6 +67,7 @@ class Head(msgspec.Struct, frozen=True):
     about: Any
     body_bytes: int
     request_id: str | None
+    trace_id: str | None = None
 
 
 class Line(Protocol):
@@ -168,6 +170,8 @@ class Courier:
         request_id = head.request_id or new_request_id()
         facts: dict[str, Any] = {"run_id": name}
         telemetry.request_id.set(request_id)
+        telemetry.trace_id.set(head.trace_id)
+        telemetry.run_id.set(name)
         try:
             payload = await self._express.handle(head.about, name, body, facts)
         except (GatewayError, msgspec.DecodeError) as error:
@@ -217,6 +221,9 @@ class Courier:
 
 def read_head(lines: bytes, prepare: Callable[[Headers], Any]) -> Head:
     """Return what header lines say; `body_bytes` is -1 where the request is none for the short way."""
+    if tracing.is_on():
+        # What a trace wants to know of a request is told by the application's way.
+        return _NOT_HERE
     headers = _parse(lines)
     named = dict(headers)
     length = named.get(b"content-length", b"")
@@ -234,7 +241,13 @@ def read_head(lines: bytes, prepare: Callable[[Headers], Any]) -> Head:
         return _NOT_HERE
     shown = (value for name, value in headers if name == b"x-request-id" and REQUEST_ID_PATTERN.fullmatch(value))
     request_id = next(shown, None)
-    return Head(about, int(length), None if request_id is None else request_id.decode("ascii"))
+    trace = parse_trace(named.get(b"traceparent", b"").decode("latin-1"))
+    return Head(
+        about,
+        int(length),
+        None if request_id is None else request_id.decode("ascii"),
+        None if trace is None else trace.trace_id,
+    )
 
 
 class _Fields:

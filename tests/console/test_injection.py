@@ -116,7 +116,7 @@ async def test_what_a_run_says_is_only_ever_text(page: Page, gateway: RunningGat
     await page.wait_text(PAYLOAD, within="[data-part=outcome]")
     change = {"reason": PAYLOAD, "triggered_by": PAYLOAD}
     accepted(await gateway.client.post(f"/v1/runs/{run['id']}/restart", json=change))
-    accepted(await gateway.append(run["id"], LOG))
+    accepted(await gateway.append(run["id"], LOG, attempt=2))
     await page.wait_text(PAYLOAD, within="del.message")
     await check(page)
 

@@ -264,9 +264,9 @@ async def test_a_holder_that_died_is_followed_by_another(api: RunningGateway, re
     assert (await get_hook(api, run_id))["delivered_through_seq"] > 0
 
 
-async def test_a_slow_receiver_does_not_hold_up_others(store: RunningStore, receiver: Receiver) -> None:
-    """Of the same run, nor of any other; a host has only so many at once."""
-    async with run_receiver() as slow, run_gateway(store.url, webhook_timeout_s=60, **ALLOWED) as api:
+async def test_a_slow_receiver_does_not_hold_up_others(empty_store: RunningStore, receiver: Receiver) -> None:
+    """Of the same run, nor of any other; a host has only so many at once of one process."""
+    async with run_receiver() as slow, run_gateway(empty_store.url, webhook_timeout_s=60, **ALLOWED) as api:
         slow.hold.clear()
         hooks = [
             {"url": slow.url.replace("127.0.0.1", "localhost"), "secret": SECRET, "events": ["custom.talk"]},

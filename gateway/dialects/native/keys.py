@@ -99,8 +99,8 @@ class AccessRoutes:
     async def rotate_key(self, request: Request) -> Response:
         """`POST /v1/keys/{id}/rotate`: the key that takes another's place, shown this once."""
         caller = await self._native.callers.authenticate(request, access.ADMIN)
-        tenant, key_id = await self._require_key(caller.grant, request)
         body = await self._native.json(request, RotateKey)
+        tenant, key_id = await self._require_key(caller.grant, request)
         mine = new_key_id()
         asked = {"key_id": key_id, **msgspec.to_builtins(body)}
         new_id = await self._native.once.settle(caller, "rotate_key", asked, mine)

@@ -69,6 +69,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/runs/bulk-dlq-replay": {"run_ids": [UNKNOWN], "triggered_by": "t"},
     "/v1/tickets": {"tenant": True, "scopes": ["runs:read"], "ttl_s": 5},
     "/v1/keys": {"scopes": ["runs:read"], "name": "n", "principal": {"id": "p"}, "agents": ["a"]},
+    "/v1/keys/{key_id}/rotate": {"overlap_s": 60},
 }
 
 # Their body is a file, whatever is in it.
