@@ -4,6 +4,7 @@ GatewayError
 ├── BadRequest            malformed: not JSON, a bad query parameter, a bad id
 ├── InvalidBody           well-formed, but not what this operation takes
 │   └── IdempotencyMismatch
+├── HeadTooLarge          a request's head beyond all need
 ├── TooLarge              over a limit in bytes or entries
 ├── Unauthenticated
 ├── Forbidden
@@ -71,6 +72,12 @@ class IdempotencyMismatch(InvalidBody):
     """An idempotency key or writer seq was used before, with another body."""
 
     code = "idempotency_mismatch"
+
+
+class HeadTooLarge(GatewayError):
+    """The head of a request is larger than any request needs."""
+
+    code = "head_too_large"
 
 
 class TooLarge(GatewayError):

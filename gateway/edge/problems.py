@@ -31,6 +31,7 @@ STATUS_BY_CLASS: Final[Mapping[type[Exception], int]] = {
     errors.BadRequest: 400,
     errors.InvalidBody: 422,
     errors.TooLarge: 413,
+    errors.HeadTooLarge: 431,
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,

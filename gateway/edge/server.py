@@ -6,6 +6,7 @@ import asyncio
 import socket
 import sys
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.types import Receive, Scope
@@ -14,9 +15,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from gateway.edge.express import Courier, Express
-from gateway.edge.problems import MEDIA_TYPE, new_request_id, problem_bytes
+from gateway.edge.heads import HEAD_BYTES, HEAD_S, HeadWatch
+from gateway.edge.problems import MEDIA_TYPE, find_status, new_request_id, problem_bytes
 from gateway.edge.stream_connection import FLUSH_S, StreamConnection
-from gateway.errors import BadRequest
+from gateway.errors import BadRequest, GatewayError, HeadTooLarge
 
 SILENT_S: Final = 60
 PROBE_S: Final = 15
@@ -42,34 +44,50 @@ class HttpProtocol(HttpToolsProtocol):
 
     Args:
         express: A route whose plain requests are answered without the application.
+        head_s: How long the head of a request may take.
     """
 
-    def __init__(self, *args: Any, express: Express | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, express: Express | None = None, head_s: float = HEAD_S, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.unfinished: list[RequestResponseCycle] = []
         self.aborting: asyncio.TimerHandle | None = None
         self.parsing = False
+        self.in_head = True
+        self.heads = HeadWatch(self.loop, self.give_up, head_s=head_s)
         self.express = express
         self.courier = None if express is None else Courier(express, self)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         tune_socket(transport)
+        self.heads.begin()
 
     def data_received(self, data: bytes) -> None:
         courier = self.courier
         if courier is None or self.parsing or not (self.cycle is None or self.cycle.response_complete):
-            super().data_received(data)
+            self.pass_on(data)
         else:
             courier.take(data)
 
     def pass_on(self, data: bytes) -> None:
         """Give what a courier does not take to the parser."""
+        within = self.in_head
+        if within:
+            self.heads.begin()
         super().data_received(data)
+        if within and self.heads.awaited and self.heads.take(len(data)) and not self.transport.is_closing():
+            self.refuse(
+                HeadTooLarge(f"The head of a request has at most {HEAD_BYTES:,} bytes.", limit_bytes=HEAD_BYTES)
+            )
 
     def begin_request(self) -> None:
         """Leave the connection open while a request is answered, however long that takes."""
+        self.heads.end()
         self._unset_keepalive_if_required()
+
+    def give_up(self) -> None:
+        """End a connection on which no request came in time."""
+        self.drop()
 
     def on_message_begin(self) -> None:
         self.parsing = True
@@ -82,6 +100,8 @@ class HttpProtocol(HttpToolsProtocol):
         }
 
     def on_headers_complete(self) -> None:
+        self.in_head = False
+        self.heads.end()
         super().on_headers_complete()
         if self.cycle is not None:
             waiting = (cycle for cycle in self.unfinished if not cycle.response_complete)
@@ -93,7 +113,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def on_message_complete(self) -> None:
-        self.parsing = False
+        self.parsing, self.in_head = False, True
         super().on_message_complete()
 
     def shutdown(self) -> None:
@@ -107,6 +127,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.courier.forget()
         if self.aborting is not None:
             self.aborting.cancel()
+        self.heads.end()
         self._disconnect()
         super().connection_lost(exc)
 
@@ -153,9 +174,13 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow.resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse bytes that are not HTTP; within an answer that has begun, cut instead of writing into it."""
+        """Refuse bytes that are not HTTP."""
+        self.refuse(BadRequest(msg))
+
+    def refuse(self, error: GatewayError) -> None:
+        """Answer instead of the application, and close; an answer that has begun is cut instead of written into."""
         if not any(cycle.response_started and not cycle.response_complete for cycle in self.unfinished):
-            self.transport.write(_refuse_bytes(msg))
+            self.transport.write(_refuse_bytes(error))
         self.drop()
 
 
@@ -176,10 +201,11 @@ def _serve_next(
         fresh.data_received(early)
 
 
-def _refuse_bytes(detail: str) -> bytes:
+def _refuse_bytes(error: GatewayError) -> bytes:
     request_id = new_request_id()
-    body = problem_bytes(BadRequest(detail), request_id)
-    head = f"""HTTP/1.1 400 Bad Request
+    body = problem_bytes(error, request_id)
+    status = HTTPStatus(find_status(error))
+    head = f"""HTTP/1.1 {status.value} {status.phrase}
 content-type: {MEDIA_TYPE}
 content-length: {len(body)}
 x-request-id: {request_id}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import socket
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from gateway.edge.heads import HEAD_BYTES
 from gateway.edge.server import HttpProtocol, drop
 from tests.edge.serving import request_bytes, serve
 from tests.support.running import wait_until
@@ -163,6 +166,97 @@ async def test_requests_that_keep_their_connection_are_answered_one_after_anothe
         for _ in range(5):
             assert (await client.get("/")).text == "ok"
     assert kept == {1}
+
+
+async def answer_ok(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer every request with two bytes."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def read_drip(port: int, begin: bytes, drips: bytes) -> bytes:
+    """Send a beginning, then one byte after another for as long as the connection takes them; return what came."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(begin)
+
+    async def drip() -> None:
+        for byte in itertools.cycle(drips):
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    dripping = asyncio.create_task(drip())
+    try:
+        async with asyncio.timeout(30):
+            return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        dripping.cancel()
+        await asyncio.wait([dripping])
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("begin", "drips", "answers"),
+    [
+        (b"", b"", 0),
+        (b"GET / HTTP/1.1\r\nhost: gateway\r\nx-slow: ", b"a", 0),
+        (GET + b"GET / HTTP/1.1\r\nx-slow: ", b"a", 1),
+    ],
+    ids=["nothing", "drop by drop", "drop by drop behind a request"],
+)
+async def test_a_head_that_does_not_come_ends_its_connection(begin: bytes, drips: bytes, answers: int) -> None:
+    """However it is kept from coming; what was asked before is answered."""
+    async with serve(answer_ok, http=partial(HttpProtocol, head_s=0.3)) as port:
+        if drips:
+            got = await read_drip(port, begin, drips)
+        else:
+            got = await request_bytes(port, begin)
+    assert got.count(b"HTTP/1.1 200") == answers
+
+
+async def test_a_head_of_any_size_takes_only_so_much() -> None:
+    """One header or ten thousand: refused in words, and the connection is closed; one of some size is answered."""
+    async with serve(answer_ok) as port:
+        for head in (b"x-large: " + b"a" * HEAD_BYTES, b"\r\n".join(b"x-%d: many" % n for n in range(10_000))):
+            # One byte too many: what is sent on to a server that has closed would cost the client its answer.
+            answer = await request_bytes(port, (b"GET / HTTP/1.1\r\nhost: gateway\r\n" + head)[: HEAD_BYTES + 1])
+            assert answer.startswith(b"HTTP/1.1 431 "), answer
+            assert b'"code":"head_too_large"' in answer
+        usual = b"GET / HTTP/1.1\r\nhost: g\r\nconnection: close\r\nx-large: " + b"a" * 30_000 + b"\r\n\r\n"
+        assert (await request_bytes(port, usual)).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"POST / HTTP/1.1\r\nhost: g\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+        b"POST / HTTP/1.1\r\nhost: g\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET / ",
+        b"POST / HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: g\r\ncontent-length: +5\r\n\r\nhello",
+        b"GET / HTTP/1.1\r\nhost: g\r\nx-a : b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: g\r\nx-a: b\r\n folded\r\n\r\n",
+        b"GET / HTTP/1.1\nhost: g\n\n",
+        b"GET / HTTP/1.1\r\nhost: g\r\nx-a: b\x00c\r\n\r\n",
+    ],
+    ids=[
+        "two lengths",
+        "length and chunks",
+        "chunks not last",
+        "a signed length",
+        "space before colon",
+        "folded",
+        "bare newlines",
+        "a zero byte",
+    ],
+)
+async def test_what_two_servers_could_read_differently_is_refused(raw: bytes) -> None:
+    """A proxy that reads a request otherwise than this server would let another be smuggled behind it."""
+    async with serve(answer_ok) as port:
+        answer = await request_bytes(port, raw)
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert answer.count(b"HTTP/1.1 ") == 1
 
 
 async def test_a_vanished_peer_is_noticed() -> None:
