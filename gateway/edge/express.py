@@ -191,7 +191,9 @@ class Courier:
             status=status,
             waited_s=time.perf_counter() - began_s,
         )
-        await self._answer(status, fields + b"x-request-id: %b\r\n" % request_id.encode(), payload)
+        await self._answer(
+            status, fields + b"x-request-id: %b\r\nx-content-type-options: nosniff\r\n" % request_id.encode(), payload
+        )
         telemetry.tell_answer(
             route=self._express.route,
             method="POST",

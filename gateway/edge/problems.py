@@ -54,6 +54,9 @@ ASK_AGAIN: Final = (
 )
 """What may be otherwise in a moment: the answer says when to come back."""
 
+NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+"""What is sent is what it says it is: no browser is to see a page in it."""
+
 _STARTS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 Tell = Callable[[Mapping[str, Any]], tuple[int, object]]
@@ -278,7 +281,10 @@ class _Answer:
         visit = visit_of(self.scope)
         if visit is not None:
             visit.rest()
-        message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode("ascii"))]
+        headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode("ascii"))]
+        if NOSNIFF not in headers:
+            headers.append(NOSNIFF)
+        message["headers"] = headers
         telemetry.observe_answer(
             route=route_template(self.scope),
             method=self.scope.get("method", "WEBSOCKET"),

@@ -13,6 +13,7 @@ from gateway.domain.agents import Agent, AgentDefinition, check_policy
 from gateway.domain.run import Run
 from gateway.errors import Forbidden, NotFound
 from gateway.service.actors import Caller, fingerprint_of
+from gateway.service.audit import audits
 from gateway.service.hooks import HookOrder, Hooks
 from gateway.store.agents import AgentStore, StoredAgent
 from gateway.store.queue import QueueStore
@@ -26,6 +27,7 @@ class Agents:
         self._queues = queues
         self._hooks = hooks
 
+    @audits("put_agent")
     async def put(
         self, caller: Caller, agent_id: str, definition: AgentDefinition, orders: Sequence[HookOrder] = ()
     ) -> tuple[Agent, bool, dict[str, str]]:

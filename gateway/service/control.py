@@ -16,6 +16,7 @@ from gateway.domain.run import Run
 from gateway.errors import InvalidBody, LogExpired, NotFound, TooLarge
 from gateway.service.actors import Caller, require_run
 from gateway.service.agents import Agents
+from gateway.service.audit import audited
 from gateway.service.journal import Journal, Outcome
 from gateway.service.narrowing import Permitted, narrow
 from gateway.service.runs import check_schedule
@@ -243,4 +244,5 @@ class Control:
         def admit(run: Run) -> None:
             require_run(caller.grant, run)
 
-        return await self._journal.change(run_id, caller.tenant, decide, admit=admit, dedupe=dedupe)
+        with audited(caller, action, run_id):
+            return await self._journal.change(run_id, caller.tenant, decide, admit=admit, dedupe=dedupe)

@@ -22,6 +22,7 @@ from gateway.errors import LogExpired, NotFound, UnsupportedMode
 from gateway.hub.hub import Hub
 from gateway.service.actors import Caller, require_run
 from gateway.service.agents import Agents
+from gateway.service.audit import audited, audits
 from gateway.service.dependents import tell_dependents
 from gateway.service.hooks import Hooks, make_own
 from gateway.service.journal import Journal
@@ -193,6 +194,10 @@ class Runs:
         Raises:
             IllegalTransition: the source's status does not permit it.
         """
+        with audited(caller, str(action), source_id):
+            return await self._copy(caller, source_id, action, permitted)
+
+    async def _copy(self, caller: Caller, source_id: str, action: Action, permitted: Permitted) -> Run:
         made = await self._made_before(caller, str(action), {"source": source_id})
         if made is not None:
             return made
@@ -293,6 +298,7 @@ class Runs:
                     return await self.get(grant, run_id)
                 await channel.changed(left_s)
 
+    @audits("purge")
     async def purge(self, caller: Caller, run_id: str, *, through_seq: int | None, keep_record: bool) -> Run | None:
         """Remove an ended run: all of it, its log only, or its log up to `through_seq`.
 

@@ -16,6 +16,7 @@ from gateway.domain.schedules import Schedule, ScheduleDefinition
 from gateway.errors import Contended, NotFound, TooLarge
 from gateway.service.actors import Caller
 from gateway.service.agents import Agents
+from gateway.service.audit import audits
 from gateway.service.runs import NewRun, Runs
 from gateway.store import keys
 from gateway.store.clock import StoreClock
@@ -37,6 +38,7 @@ class Schedules:
         self._agents = agents
         self._clock = clock
 
+    @audits("put_schedule")
     async def put(self, caller: Caller, schedule_id: str, definition: ScheduleDefinition) -> tuple[Schedule, bool]:
         """Make a schedule, or change it; the same definition again changes nothing.
 
@@ -102,6 +104,7 @@ class Schedules:
         found, next_after = await self._store.page(grant.tenant, after_id, limit)
         return [schedule for schedule in found if _reaches(grant, schedule)], next_after
 
+    @audits("remove_schedule")
     async def remove(self, caller: Caller, schedule_id: str) -> None:
         """Remove a schedule; the runs that it created stay.
 
@@ -112,6 +115,7 @@ class Schedules:
         if not await self._store.remove(caller.tenant, schedule_id):
             raise NotFound(f"There is no schedule {schedule_id}.", schedule_id=schedule_id)
 
+    @audits("trigger_schedule")
     async def trigger(self, caller: Caller, schedule_id: str) -> Run:
         """Create a run of a schedule now, whether it is paused or not, and whatever became of its last run."""
         schedule = await self.get(caller.grant, schedule_id)

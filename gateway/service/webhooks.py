@@ -6,6 +6,7 @@ from gateway.domain.access import Grant
 from gateway.domain.hooks import FixedHook
 from gateway.errors import NotFound
 from gateway.service.actors import Caller
+from gateway.service.audit import audits
 from gateway.service.once import Once
 from gateway.service.runs import Runs
 from gateway.store import keys
@@ -40,6 +41,7 @@ class Webhooks:
         run = await self._runs.get(grant, run_id)
         return await self._hooks.tries(run.id)
 
+    @audits("redeliver")
     async def redeliver(self, caller: Caller, run_id: str, hook_id: str, after_seq: int) -> Pair:
         """Have a webhook told again of everything after a seq, one that was disabled too.
 

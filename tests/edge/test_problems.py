@@ -133,6 +133,7 @@ async def test_an_unexpected_failure_says_its_id_and_nothing_else(caplog: pytest
     answer = await send_request(raising(ValueError("secret of the house")), request_id=b"mine-1")
     assert answer.status_code == 500
     assert answer.headers["x-request-id"] == "mine-1"
+    assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.json()["code"] == "internal"
     assert answer.json()["request_id"] == "mine-1"
     assert "secret" not in answer.text
@@ -281,7 +282,7 @@ async def test_a_stream_may_write_to_the_server_itself() -> None:
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     await IdentifiedRequests(app)(scope, receive, server_send)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
-    assert [name for name, _ in sent[0]["headers"]] == [b"x-request-id"]
+    assert [name for name, _ in sent[0]["headers"]] == [b"x-request-id", b"x-content-type-options"]
 
 
 async def test_what_is_no_request_passes_untouched() -> None:

@@ -17,6 +17,7 @@ from gateway.edge.tickets import new_ticket_id
 from gateway.errors import InvalidBody
 from gateway.service.access import new_key_id
 from gateway.service.actors import parse_run_id
+from gateway.service.audit import audited
 
 TICKET_S = 300
 
@@ -59,7 +60,8 @@ class AccessRoutes:
         asked = msgspec.to_builtins(body)
         expires_ms, ticket_id = msgspec.json.decode(await self._native.once.settle(caller, "ticket", asked, decided))
         grant = msgspec.structs.replace(grant, expires_ms=expires_ms)
-        ticket = await self._native.callers.make_ticket(grant, ticket_id)
+        with audited(caller, "create_ticket", ticket_id):
+            ticket = await self._native.callers.make_ticket(grant, ticket_id)
         return answer({"ticket": ticket, "expires_at": at(grant.expires_ms), "scopes": sorted(grant.scopes)}, 201)
 
     async def _check_runs(self, grant: Grant, narrowed: Grant) -> None:
@@ -84,16 +86,17 @@ class AccessRoutes:
             # Asked for again: the key was shown once, and nothing that is kept could show it again.
             return answer({"key": None, **key_body(known)})
         now_ms = self._native.clock.now_ms()
-        secret, record = await self._native.access.create_key(
-            tenant=tenant,
-            name=body.name,
-            principal=principal,
-            scopes=frozenset(body.scopes),
-            agents=agents,
-            key_id=key_id,
-            now_ms=now_ms,
-            expires_at_ms=None if body.expires_in_s is None else now_ms + body.expires_in_s * 1000,
-        )
+        with audited(caller, "create_key", key_id):
+            secret, record = await self._native.access.create_key(
+                tenant=tenant,
+                name=body.name,
+                principal=principal,
+                scopes=frozenset(body.scopes),
+                agents=agents,
+                key_id=key_id,
+                now_ms=now_ms,
+                expires_at_ms=None if body.expires_in_s is None else now_ms + body.expires_in_s * 1000,
+            )
         return answer({"key": secret, **key_body(record)}, 201)
 
     async def rotate_key(self, request: Request) -> Response:
@@ -107,14 +110,15 @@ class AccessRoutes:
         known = None if new_id == mine else await self._native.access.find_key(tenant, new_id)
         if known is not None:
             return answer({"key": None, **key_body(known)})
-        secret, record, _old = await self._native.access.rotate_key(
-            tenant,
-            key_id,
-            overlap_ms=body.overlap_s * 1000,
-            lifetime_ms=None if body.expires_in_s is None else body.expires_in_s * 1000,
-            now_ms=self._native.clock.now_ms(),
-            new_id=new_id,
-        )
+        with audited(caller, "rotate_key", key_id):
+            secret, record, _old = await self._native.access.rotate_key(
+                tenant,
+                key_id,
+                overlap_ms=body.overlap_s * 1000,
+                lifetime_ms=None if body.expires_in_s is None else body.expires_in_s * 1000,
+                now_ms=self._native.clock.now_ms(),
+                new_id=new_id,
+            )
         return answer({"key": secret, **key_body(record)}, 201)
 
     async def _require_key(self, grant: Grant, request: Request) -> tuple[str, str]:
@@ -142,5 +146,6 @@ class AccessRoutes:
         """`DELETE /v1/keys/{id}`: end a key and every stream and ticket that came of it."""
         caller = await self._native.callers.authenticate(request, access.ADMIN)
         tenant, key_id = await self._require_key(caller.grant, request)
-        record = await self._native.access.revoke_key(tenant, key_id, now_ms=self._native.clock.now_ms())
+        with audited(caller, "revoke_key", key_id):
+            record = await self._native.access.revoke_key(tenant, key_id, now_ms=self._native.clock.now_ms())
         return answer(key_body(record))
