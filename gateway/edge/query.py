@@ -26,7 +26,6 @@ _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,20})?")
 _DATE: Final = re.compile(r"[0-9]{4}-")
 _FLAGS: Final[Mapping[str, bool]] = {"true": True, "1": True, "false": False, "0": False}
-# An unescaped plus of an offset arrives as a space.
 _LOST_PLUS: Final = re.compile(r" (?=[0-9]{2}:[0-9]{2}$)")
 
 
@@ -94,7 +93,12 @@ def _read_field(query: Query, field: msgspec.inspect.Field) -> str | list[str]:
         return value
     if not _DATE.match(value):
         raise _refuse(name, value, "an RFC 3339 time such as 2026-11-22T08:00:00Z")
-    return _LOST_PLUS.sub("+", value)
+    return restore_plus(value)
+
+
+def restore_plus(moment: str) -> str:
+    """Return a time with the plus of its offset, which arrives as a space where nobody escaped it."""
+    return _LOST_PLUS.sub("+", moment)
 
 
 def _kinds(kind: msgspec.inspect.Type) -> set[type[msgspec.inspect.Type]]:
@@ -178,7 +182,7 @@ def read_time_ms(query: Query, name: str) -> int | None:
     if value is None:
         return None
     try:
-        at = msgspec.convert(_LOST_PLUS.sub("+", value), datetime)
+        at = msgspec.convert(restore_plus(value), datetime)
     except msgspec.ValidationError:
         raise _refuse(name, value, "an RFC 3339 time such as 2026-11-22T08:00:00Z") from None
     if at.tzinfo is None or at < _EPOCH:

@@ -10,6 +10,7 @@ from gateway.edge.auth import Credential, require_credential
 from gateway.edge.limits import announced_bytes, visit_of
 from gateway.edge.query import parse_query
 from gateway.edge.tickets import Ticket, TicketHolder, sign_ticket, verify_ticket
+from gateway.edge.traces import trace_of
 from gateway.service.access import Access
 from gateway.service.actors import Caller, check_idempotency_key
 from gateway.service.tokens import Tokens
@@ -52,7 +53,8 @@ class Callers:
         if scope is not None:
             require(grant, scope)
         key = connection.headers.get("idempotency-key")
-        return Caller(grant, idempotency_key=check_idempotency_key(key))
+        trace = trace_of(connection.scope)
+        return Caller(grant, idempotency_key=check_idempotency_key(key), trace_id=trace and trace.trace_id)
 
     async def grant(self, credential: Credential) -> Grant:
         """Return what a credential allows."""

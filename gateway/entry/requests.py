@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from gateway.domain.times import format_time
 from gateway.edge import query as q
-from gateway.edge.traces import parse_trace
 from gateway.errors import BadRequest
 from gateway.service.actors import Caller, parse_run_id
 
@@ -53,12 +52,6 @@ def to_ms(moment: datetime | None) -> int | None:
 def duration_ms(duration_s: float | None) -> int | None:
     """Return a duration in ms; however short, one above zero stays above zero."""
     return None if duration_s is None else max(round(duration_s * 1000), int(duration_s > 0))
-
-
-def trace_id_of(traceparent: str | None) -> str | None:
-    """Return the trace that a W3C `traceparent` header names; None where there is none that can be read."""
-    trace = parse_trace(traceparent or "")
-    return None if trace is None else trace.trace_id
 
 
 def check_thread(thread_id: str | None) -> None:

@@ -19,12 +19,13 @@ IDEMPOTENCY_KEY_CHARS = 256
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks, what for in their own words, and under which idempotency key; `by_system` it is the gateway."""
+    """Who asks (`by_system`: the gateway), what for in their own words, under which idempotency key, in which trace."""
 
     grant: Grant
     triggered_by: str | None = None
     idempotency_key: str | None = None
     by_system: bool = False
+    trace_id: str | None = None
 
     @property
     def tenant(self) -> str:

@@ -56,7 +56,6 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     overrides: Overrides = Overrides()
     depends_on: tuple[Need, ...] = ()
     preset: str | None = None
-    trace_id: str | None = None
     webhooks: tuple[HookOrder, ...] = ()
 
 

@@ -47,6 +47,13 @@ def own_thread(run_id: str) -> str:
     return str(ULID.from_bytes(made[:6] + blake2b(made, digest_size=10).digest()))
 
 
+def _trace_of(caller: Caller) -> tuple[str, str | None]:
+    """Return the trace that a run made now belongs to, and the span that makes it, where there is one."""
+    asked = tracing.current.get()
+    trace_id = caller.trace_id or (secrets.token_hex(16) if asked is None else asked.trace_id)
+    return trace_id, None if asked is None or asked.trace_id != trace_id else asked.span_id
+
+
 class NeedStatus(msgspec.Struct, frozen=True):
     """A run that another depends on, how it stands (None when it is gone), and what that says of the other."""
 
@@ -150,8 +157,7 @@ class Runs:
         now_ms = self._journal.clock.now_ms()
         run_id = str(ULID.from_timestamp(now_ms / 1000))
         scheduled_ms = new.scheduled_ms if new.delay_ms is None else now_ms + new.delay_ms
-        asked = tracing.current.get()
-        trace_id = new.trace_id or (secrets.token_hex(16) if asked is None else asked.trace_id)
+        trace_id, parent_span_id = _trace_of(caller)
         return RunSpec(
             id=run_id,
             tenant=caller.tenant,
@@ -181,7 +187,7 @@ class Runs:
             depends_on=needs,
             preset=new.preset,
             trace_id=trace_id,
-            parent_span_id=None if asked is None or asked.trace_id != trace_id else asked.span_id,
+            parent_span_id=parent_span_id,
             idempotency_key=caller.idempotency_key,
         )
 
@@ -206,6 +212,7 @@ class Runs:
         narrow(source, action, permitted)
         decisions.copy(source, action)
         now_ms = self._journal.clock.now_ms()
+        trace_id, parent_span_id = _trace_of(caller)
         spec = msgspec.structs.replace(
             source.spec,
             id=str(ULID.from_timestamp(now_ms / 1000)),
@@ -219,8 +226,8 @@ class Runs:
             scheduled_ms=None,
             depends_on=(),
             preset=source.state.preset,
-            trace_id=secrets.token_hex(16),
-            parent_span_id=None,
+            trace_id=trace_id,
+            parent_span_id=parent_span_id,
             idempotency_key=caller.idempotency_key,
         )
         agent = await self._agents.find(caller.tenant, spec.agent_id)

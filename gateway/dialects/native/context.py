@@ -13,7 +13,6 @@ from gateway.entry.requests import answer as answer
 from gateway.entry.requests import duration_ms as duration_ms
 from gateway.entry.requests import run_id_of as run_id_of
 from gateway.entry.requests import to_ms as to_ms
-from gateway.entry.requests import trace_id_of as trace_id_of
 from gateway.entry.services import Services
 
 Native = Services

@@ -15,7 +15,6 @@ from gateway.dialects.native.context import (
     duration_ms,
     run_id_of,
     to_ms,
-    trace_id_of,
 )
 from gateway.dialects.native.paging import PAGING, read_limit, read_place, read_position, write_cursor
 from gateway.dialects.native.project import STATUS_WORDS, inbox_item, list_body, run_body, status_of
@@ -101,7 +100,6 @@ class RunRoutes:
             overrides=_overrides(body),
             depends_on=tuple(Need(parse_run_id(need.run_id), need.condition) for need in body.depends_on),
             preset=body.preset,
-            trace_id=trace_id_of(request.headers.get("traceparent")),
             webhooks=tuple(hook_orders(body.webhooks)),
         )
         return await self._native.runs.create(acting(caller, body.triggered_by), new)

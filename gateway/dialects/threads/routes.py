@@ -9,10 +9,11 @@ from gateway.dialects.threads import project, wire
 from gateway.domain import access
 from gateway.domain.lifecycle import QUEUED
 from gateway.domain.times import parse_time_us
+from gateway.edge import query as q
 from gateway.entry.dialect import About, Dialect, Frames, Operation
 from gateway.entry.lists import find_runs
 from gateway.entry.projection import Projection, stream_run
-from gateway.entry.requests import answer, check_thread, read_query, run_id_of, trace_id_of
+from gateway.entry.requests import answer, check_thread, read_query, run_id_of
 from gateway.entry.services import Services
 from gateway.entry.starts import start_after
 from gateway.errors import BadRequest, NotFound
@@ -47,7 +48,7 @@ class ThreadRoutes:
 
     def operations(self) -> list[Operation]:
         """Return the operations; `{run_id}:cancel` comes before `{run_id}`."""
-        created = About(body=wire.CreateRun, answers={201: wire.Created}, refusals=(400, 409, 413, 422), makes=MADE)
+        created = About(body=wire.CreateRun, answers={201: wire.Created}, refusals=(400, 404, 413, 422), makes=MADE)
         of_thread = About(query=wire.FindOfThread, answers={200: list[wire.ThreadRun]}, refusals=(400,))
         listed = About(query=wire.Find, answers={200: list[wire.ListedRun]}, refusals=(400,))
         cancelled = About(answers={200: wire.Done}, refusals=(400, 404, 409))
@@ -75,7 +76,6 @@ class ThreadRoutes:
             mode=QUEUED,
             thread_id=thread_id,
             extensions={project.NAME: {name: value for name, value in given.items() if value is not None}},
-            trace_id=trace_id_of(request.headers.get("traceparent")),
         )
         return answer(project.created(await self._services.runs.create(caller, new)), 201)
 
@@ -104,7 +104,7 @@ class ThreadRoutes:
         """
         if not is_run_id(before):
             try:
-                return Position(parse_time_us(before), "")
+                return Position(parse_time_us(q.restore_plus(before)), "")
             except BadRequest:
                 told = "before is neither the run_id of the last item nor a time such as 2026-11-22T08:00:00Z."
                 raise BadRequest(told, parameter="before", value=before) from None

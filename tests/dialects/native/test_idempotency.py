@@ -48,6 +48,17 @@ async def test_the_order_of_members_does_not_matter(api: RunningGateway) -> None
     assert len(ids) == 1
 
 
+async def test_a_repeat_may_come_in_another_trace(api: RunningGateway) -> None:
+    """It is its body that a repeat is recognised by; the run stays in the trace that it was created in."""
+    traces = ["0af7651916cd43dd8448eb211c80319c", "1bf7651916cd43dd8448eb211c80319c"]
+    made = []
+    for trace_id in traces:
+        headers = {"idempotency-key": "traced", "traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
+        made.append(accepted(await api.client.post("/v1/runs", json=RUN, headers=headers), 201))
+    assert made[1] == made[0]
+    assert made[0]["trace_id"] == traces[0]
+
+
 async def test_twenty_creates_at_once_make_one_run(gateway: RunningGateway) -> None:
     """All are told of the same run, with the same thread, and its log begins once."""
     answers = await asyncio.gather(*(create(gateway.client, "race") for _ in range(20)))
