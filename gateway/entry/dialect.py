@@ -41,7 +41,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
 
     def mounts(self) -> list[BaseRoute]:
         """Return where it is served; everything below its prefix is told in its words."""
-        routes: list[BaseRoute] = [Route(each.path, each.handle, methods=[each.method]) for each in self.operations]
+        routes: list[BaseRoute] = [_Method(each, self.operations) for each in self.operations]
         below = _Mount(self.prefix, [*routes, *reference_routes(self.openapi)], self.tell)
         return [below, _Mount("", routes, self.tell)] if self.at_root else [below]
 
@@ -58,6 +58,20 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     def streams(self) -> Speaker:
         """Return what of it streams, for the description of all that does."""
         return Speaker(self.name, self.prefix, self.operations)
+
+
+class _Method(Route):
+    """One method of a path, and whatever is no method of it: a later path would take that for something else."""
+
+    def __init__(self, operation: Operation, operations: Sequence[Operation]) -> None:
+        super().__init__(operation.path, operation.handle, methods=[operation.method])
+        others = {each.method for each in operations if each.path == operation.path} - {operation.method}
+        self._others = others | ({"HEAD"} if "GET" in others else set())
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match every method that no other operation of the path takes."""
+        match, child = super().matches(scope)
+        return (Match.FULL if match is Match.PARTIAL and scope["method"] not in self._others else match), child
 
 
 class _Speaking:

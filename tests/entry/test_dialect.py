@@ -18,15 +18,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.domain.events import Event, TypeFilter
-from gateway.domain.lifecycle import ALL, Status
+from gateway.domain.lifecycle import ALL, PERMITTED, TERMINAL, Action, Status, illegal
 from gateway.edge.frames import body_of
-from gateway.edge.problems import IdentifiedRequests, exception_handlers
+from gateway.edge.problems import IdentifiedRequests, describe_problem, exception_handlers
 from gateway.edge.query import decode_query, parse_query
 from gateway.entry.dialect import About, Dialect, Operation
 from gateway.entry.projection import Frame, Projection
 from gateway.entry.requests import answer, read_query
 from gateway.entry.statuses import StatusWords
-from gateway.errors import BadRequest, NotFound
+from gateway.errors import BadRequest, InputRequired, NotFound
 from gateway.store.log import Entry
 from tests.dialects.stateless import check_stateless, logs, shown
 
@@ -60,6 +60,11 @@ async def lose(_request: Request) -> Response:
     raise NotFound("There is no lamp.", lamp="l1")
 
 
+async def name(request: Request) -> Response:
+    """`GET /lamps/{id}`: Say which lamp."""
+    return answer(request.path_params["id"])
+
+
 async def burst(_request: Request) -> Response:
     """`POST /lamps`: Fail."""
     raise ZeroDivisionError
@@ -81,6 +86,7 @@ LAMPS = Dialect(
         Operation("GET", "/lamps", look, About(query=Look, answers={200: Look})),
         Operation("POST", "/lamps", burst),
         Operation("POST", "/lamps/{id}:lose", lose, About(refusals=[404])),
+        Operation("GET", "/lamps/{id}", name, About(answers={200: str}, refusals=[404])),
     ],
 )
 
@@ -132,6 +138,14 @@ async def test_everything_below_a_prefix_is_refused_in_the_words_of_its_dialect(
         assert (answered.status_code, answered.json()) == (status, {"lamp_says": code}), asked
         assert answered.headers["x-request-id"], asked
     assert (await client.put("/compat/lamps/lamps")).headers["allow"] == "GET, HEAD, POST"
+
+
+async def test_the_first_path_that_matches_says_which_methods_there_are(client: httpx.AsyncClient) -> None:
+    """What is an action of a path is not taken for the name of something else; HEAD is as good as GET."""
+    answered = await client.get("/compat/lamps/lamps/l1:lose")
+    assert (answered.status_code, answered.headers["allow"]) == (405, "POST")
+    assert (await client.get("/compat/lamps/lamps/l1")).json() == "l1"
+    assert (await client.head("/compat/lamps/lamps")).status_code == 200
 
 
 async def test_what_no_dialect_knows_is_told_as_before(client: httpx.AsyncClient) -> None:
@@ -214,6 +228,29 @@ def test_status_words_are_total_in_both_directions() -> None:
     assert all(status in words.select(words.of(status)) for status in ALL)
     with pytest.raises(ValueError, match="no word for"):
         StatusWords({Status.FAILED: "off"})
+
+
+@pytest.mark.parametrize("action", Action)
+def test_a_refused_action_is_told_in_the_words_of_the_dialect(action: Action) -> None:
+    """No other status is named, and none as permitted that the run shows already."""
+    words = StatusWords({status: "off" if status in TERMINAL else "on" for status in ALL})
+    for status in set(ALL) - PERMITTED[action]:
+        message, facts = words.retell(describe_problem(illegal(action, status), "r1"))
+        assert facts.keys() == {"action", "current_status", "permitted"}
+        assert facts["current_status"] == words.of(status)
+        assert facts["permitted"] in (["on"], ["off"], [])
+        assert facts["current_status"] not in facts["permitted"]
+        assert message.startswith(f"A run that is {words.of(status)} cannot {action.replace('_', ' ')}")
+        assert not any(str(named) in message for named in ALL)
+
+
+def test_what_is_not_about_a_status_is_told_as_it_is() -> None:
+    """The sentence, and the facts without what every problem document has."""
+    words = StatusWords(dict.fromkeys(ALL, "on"))
+    problem = describe_problem(BadRequest("No.", parameter="p"), "r1")
+    assert words.retell(problem) == ("No.", {"parameter": "p"})
+    problem = describe_problem(InputRequired("Answer.", current_status="waiting_for_input", request_ids=["q"]), "r1")
+    assert words.retell(problem) == ("Answer.", {"current_status": "on", "request_ids": ["q"]})
 
 
 def project(event: Event) -> Frame | None:

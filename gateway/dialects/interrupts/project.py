@@ -12,7 +12,7 @@ from ulid import ULID
 
 from gateway.dialects.interrupts import wire
 from gateway.domain.fold_state import Step
-from gateway.domain.lifecycle import Status
+from gateway.domain.lifecycle import Action, Status
 from gateway.domain.run import Actor, Run
 from gateway.entry.requests import at
 from gateway.entry.statuses import StatusWords
@@ -44,6 +44,10 @@ STEP_WORDS: dict[str, wire.StepStatus] = {
     "failed": "error",
     "abandoned": "cancelled",
 }
+FACTS = {"question_id": "interrupt_id", "request_ids": "interrupt_ids"}
+CONTENT = "content"
+"""Where the services say what is wrong with an answer, which here is an interrupt's `input`."""
+
 THREADS = UUID("9a4f9d6c-6c0b-5f0e-8f27-3d1f5f6f1a02")
 """Namespace of the version 5 UUIDs of threads whose names are not 128 bits."""
 
@@ -132,7 +136,19 @@ def step(each: Step) -> wire.Step:
 
 def tell(problem: Mapping[str, Any]) -> tuple[int, wire.Refusal]:
     """Word a refusal."""
-    known = ("type", "title", "status", "detail", "code", "request_id")
-    details = {name: fact for name, fact in problem.items() if name not in known}
-    fault = wire.Fault(problem["code"], problem["detail"], problem["request_id"], details)
-    return problem["status"], wire.Refusal(fault)
+    message, facts = WORDS.retell(problem)
+    details = {FACTS.get(name, name): fact for name, fact in facts.items()}
+    if problem["code"] == "input_required":
+        message = "The run is interrupted by a question; resume it with interrupt_id and input."
+    elif problem.get("current_status") == Status.PAUSED and facts.get("action") == Action.ANSWER:
+        message = "The run is paused; resume it without a body, then answer."
+    elif str(details.get("path", "")).startswith(CONTENT):
+        message, details["path"] = _of_input(message), "$." + _of_input(details["path"])
+    elif problem["code"] == "too_large":
+        message = _of_input(message)
+    return problem["status"], wire.Refusal(wire.Fault(problem["code"], message, problem["request_id"], details))
+
+
+def _of_input(text: str) -> str:
+    """Return what is said of an answer's content as it is said of the input that it was sent as."""
+    return "input" + text.removeprefix(CONTENT) if text.startswith(CONTENT) else text

@@ -38,8 +38,10 @@ NULLS = ([""], ["null"])
 def dialect(services: Services) -> Dialect:
     """Return the dialect, served below its prefix and at the root."""
     runs = ProcessRuns(services)
-    finds = About(query=wire.ListQuery, answers={200: wire.RunList}, refusals=[422])
-    creates = About(body=wire.CreateRun, answers={201: wire.Run}, refusals=[400, 413, 422], makes={"run_id": "/id"})
+    finds = About(query=wire.ListQuery, answers={200: wire.RunList}, refusals=[400, 422])
+    creates = About(
+        body=wire.CreateRun, answers={201: wire.Run}, refusals=[400, 404, 413, 422], makes={"run_id": "/id"}
+    )
     return Dialect(
         name="processes",
         title="Runs of processes",

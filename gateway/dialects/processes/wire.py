@@ -7,8 +7,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-ResourceId = Annotated[str, Meta(min_length=1, max_length=26, pattern=r"^[a-zA-Z0-9-_]+\Z")]
-RunName = Annotated[str, Meta(min_length=1, max_length=100)]
+# The examples are those of the API's own page.
+ID = "b4fznghynbdemslfd5k044fgd"
+FILES = [ID, "9nvx1hdm9bd74rp585oe81t5i"]
+INPUTS = [{"name": "order_id", "value": ID}]
+OUTPUTS = [{"name": "total_items", "value": 42}, {"name": "customer_id", "value": FILES[1]}]
+
+ResourceId = Annotated[str, Meta(min_length=1, max_length=26, pattern=r"^[a-zA-Z0-9-_]+\Z", examples=[ID])]
+RunName = Annotated[str, Meta(min_length=1, max_length=100, examples=["Process invoice 42"])]
 Stage = Literal["Draft", "Published"]
 Word = Literal["Created", "Running", "WaitingForInput", "Paused", "Completed", "Failed", "Cancelled"]
 
@@ -44,8 +50,8 @@ class CreateRun(msgspec.Struct, frozen=True, kw_only=True):
     process_id: ResourceId
     name: RunName
     stage: Stage
-    file_ids: Annotated[list[ResourceId], Meta(max_length=FILES_MOST)] | None = None
-    inputs: Annotated[list[Named], Meta(max_length=INPUTS_MOST)] | None = None
+    file_ids: Annotated[list[ResourceId], Meta(max_length=FILES_MOST, examples=[FILES])] | None = None
+    inputs: Annotated[list[Named], Meta(max_length=INPUTS_MOST, examples=[INPUTS])] | None = None
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -61,15 +67,15 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     Ids of runs are within the 26 characters of this API; a run that another API made may have an agent whose id is not.
     """
 
-    id: str
-    agent_id: str
-    process_id: str
+    id: Annotated[str, Meta(min_length=1, max_length=26, examples=["01JD8Q3V6S2M5N9X7K4T1W0ZYH"])]
+    agent_id: Annotated[str, Meta(min_length=1, examples=[ID])]
+    process_id: Annotated[str, Meta(min_length=1, examples=[FILES[1]])]
     name: RunName
     stage: Stage
     status: Word
-    created_at: str
-    file_ids: list[str] | None
-    outputs: list[Output] | None
+    created_at: Annotated[str, Meta(examples=["2021-01-01T12:00:00"])]
+    file_ids: Annotated[list[str], Meta(examples=[FILES])] | None
+    outputs: Annotated[list[Output], Meta(examples=[OUTPUTS])] | None
 
 
 class RunList(msgspec.Struct, frozen=True, kw_only=True):

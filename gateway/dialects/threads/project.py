@@ -133,6 +133,7 @@ def _shared(part: int, whole: int) -> wire.Number:
 
 def tell(problem: Mapping[str, Any]) -> tuple[int, wire.Refusal]:
     """Word a refusal."""
-    known = ("type", "title", "status", "detail", "code", "request_id")
-    details = {name: fact for name, fact in problem.items() if name not in known}
-    return problem["status"], wire.Refusal(problem["code"], problem["detail"], problem["request_id"], details)
+    message, details = WORDS.retell(problem)
+    if problem["code"] == "request_id_required":
+        message = "Several questions are open, and this API has no word for which one is answered."
+    return problem["status"], wire.Refusal(problem["code"], message, problem["request_id"], details)

@@ -27,6 +27,10 @@ Before = Annotated[
     ),
 ]
 PERSONA = r"^([A-Za-z0-9][A-Za-z0-9._:+-]{0,127}(@[A-Za-z0-9._:+-]{1,64})?)?\Z"
+Persona = Annotated[
+    str,
+    Meta(max_length=193, pattern=PERSONA, description="Persona, as persona_key@version.", examples=["writer@1.2.0"]),
+]
 Number = int | float
 
 
@@ -34,9 +38,7 @@ class CreateRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which model and which persona the run is for; the defaults where they are left out or empty."""
 
     route_id: Annotated[str, Meta(max_length=128, description="Provider route; selects the model.")] | None = None
-    persona_id: (
-        Annotated[str, Meta(max_length=193, pattern=PERSONA, description="Persona, as persona_key@version.")] | None
-    ) = None
+    persona_id: Persona | None = None
 
 
 class Created(msgspec.Struct, frozen=True):

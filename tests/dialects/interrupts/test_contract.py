@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ulid import ULID
 
-from gateway.dialects.interrupts.project import THREADS, requester, run_id_from, thread_uuid, uuid_of
+from gateway.dialects.interrupts.project import THREADS, WORDS, requester, run_id_from, thread_uuid, uuid_of
+from gateway.domain.lifecycle import ALL, Status
 from gateway.domain.run import Actor
 from tests.support.dialects import ALICE, as_alice, got
 from tests.support.native import accepted, ask, get_log, get_run, open_client
 from tests.support.running import COMPLETE, LOG, RunningGateway
+from tests.support.standing import standing
 
 pytestmark = pytest.mark.anyio
 
@@ -188,6 +190,54 @@ async def test_resume_with_an_interrupt_answers_it(api: RunningGateway) -> None:
     refused(await resume(api, run["id"], {"interrupt_id": "q9", "input": "a"}), 409, "invalid_state")
 
 
+@pytest.mark.parametrize(
+    ("sent", "status", "path", "told"),
+    [
+        ({"n": "one"}, 422, "$.input.n", "input.n: 'one' is not of type 'integer'"),
+        (7, 422, "$.input", "input: 7 is not of type 'object'"),
+        ("x" * (32 * 1024 + 1), 413, None, "input has 32769 bytes; at most 32768 are allowed."),
+    ],
+)
+async def test_a_bad_input_is_refused_by_its_own_name(
+    api: RunningGateway, sent: Any, status: int, path: str | None, told: str
+) -> None:
+    """It is called what the caller called it, and the question stays open."""
+    run = await api.run_in("running")
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    await ask(api, run["id"], request_id="q1", schema=schema)
+    answer = await resume(api, run["id"], {"interrupt_id": "q1", "input": sent})
+    error = refused(answer, status, "invalid_body" if status == 422 else "too_large")
+    assert (error["message"], error["details"].get("path")) == (told, path)
+    assert [each["id"] for each in (await retrieve(api, run["id"]))["interrupts"]] == ["q1"]
+
+
+async def test_an_interrupt_that_is_not_the_run_s_is_not_found(api: RunningGateway) -> None:
+    """The refusal says which."""
+    run = await api.run_in("waiting_for_input")
+    error = refused(await resume(api, run["id"], {"interrupt_id": "q9", "input": 1}), 404, "unknown_request")
+    assert error["details"] == {"interrupt_id": "q9"}
+
+
+@pytest.mark.parametrize("status", sorted(set(ALL) - {Status.WAITING, Status.PAUSED}))
+async def test_a_run_that_is_not_interrupted_is_not_resumed(api: RunningGateway, status: Status) -> None:
+    """The refusal speaks of statuses as the run itself does."""
+    run_id = await standing(api, status)
+    shown = await retrieve(api, run_id)
+    for body in (None, {"interrupt_id": "q1", "input": 1}):
+        error = refused(await resume(api, run_id, body), 409, "invalid_state")
+        assert error["details"]["current_status"] == shown["status"] == WORDS.of(status)
+        assert error["details"]["permitted"] == ["interrupted"]
+        assert error["message"].endswith("it must be one of: interrupted.")
+
+
+async def test_steps_go_with_the_log(api: RunningGateway) -> None:
+    """Once it was removed they cannot be told: 410; the run without them stays."""
+    run = await api.run_in("completed")
+    accepted(await api.client.post(f"/v1/runs/{run['id']}/purge", json={"keep_record": True}))
+    refused(await api.client.get(f"{BASE}/{uuid_of(run['id'])}?include=steps"), 410, "log_expired")
+    assert (await retrieve(api, run["id"]))["output"] == {"answer": 42}
+
+
 @pytest.mark.parametrize("body", [None, {}])
 async def test_resume_without_a_body_unpauses(api: RunningGateway, body: Any) -> None:
     """The run goes on where it was; one that is not paused cannot."""
@@ -201,12 +251,15 @@ async def test_resume_without_a_body_does_not_answer(api: RunningGateway) -> Non
     run = await api.run_in("running")
     asked = await ask(api, run["id"])
     error = refused(await resume(api, run["id"]), 409, "input_required")
-    assert error["details"]["request_ids"] == [asked]
+    assert error["details"] == {"current_status": "interrupted", "interrupt_ids": [asked]}
+    assert error["message"] == "The run is interrupted by a question; resume it with interrupt_id and input."
     assert (await get_run(api, run["id"]))["status"] == "waiting_for_input"
     accepted(await api.client.post(f"/v1/runs/{run['id']}/pause"))
     paused = await retrieve(api, run["id"])
     assert (paused["status"], [each["id"] for each in paused["interrupts"]]) == ("interrupted", [asked])
-    refused(await resume(api, run["id"], {"interrupt_id": asked, "input": 1}), 409, "invalid_state")
+    error = refused(await resume(api, run["id"], {"interrupt_id": asked, "input": 1}), 409, "invalid_state")
+    assert error["message"] == "The run is paused; resume it without a body, then answer."
+    assert error["details"] == {"action": "answer", "current_status": "interrupted", "permitted": []}
     assert got(await resume(api, run["id"]))["status"] == "interrupted"
     assert got(await resume(api, run["id"], {"interrupt_id": asked, "input": 1}))["status"] == "running"
 

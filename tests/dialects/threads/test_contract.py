@@ -8,9 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.dialects.threads.project import WORDS
+from gateway.domain.lifecycle import ALL, TERMINAL, Status
 from tests.support.dialects import ALICE, as_alice, got
 from tests.support.native import accepted, ask, get_log, get_run, open_client
 from tests.support.running import RunningGateway, wait_until
+from tests.support.standing import standing
 from tests.support.work import claim_one, put_agent, write
 
 pytestmark = pytest.mark.anyio
@@ -200,6 +203,8 @@ async def test_before_goes_on_where_its_run_was_removed(api: RunningGateway) -> 
         assert (await client.post(f"/v1/runs/{made[1]}/purge")).status_code == 200
         page = got(await client.get(f"{BASE}/v1/runs", params={"before": made[1]}))
         assert made[0] in [run["run_id"] for run in page]
+        for shift in ("%2B02:00", "+02:00"):
+            assert got(await client.get(f"{BASE}/v1/runs?before=2999-01-01T00:00:00{shift}"))[0]["run_id"] == made[2]
         refused(await client.get(f"{BASE}/v1/runs?before=yesterday"), 400, "bad_request")
         refused(await client.get(f"{BASE}/v1/runs?status=succeeded"), 400, "bad_request")
         refused(await client.get(f"{BASE}/v1/runs?page=2"), 400, "bad_request")
@@ -249,6 +254,26 @@ async def test_cancel_run(api: RunningGateway) -> None:
     assert (await get_run(api, run_id))["status"] == "cancelled"
     refusal = refused(await api.client.post(f"{BASE}/v1/runs/{run_id}:cancel"), 409, "invalid_state")
     assert refusal["details"]["current_status"] == "cancelled"
+    escaped = await start(api)
+    assert got(await api.client.post(f"{BASE}/v1/runs/{escaped}%3Acancel")) == {"ok": True}
+    answer = await api.client.get(f"{BASE}/v1/runs/{escaped}:cancel")
+    refused(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("status", sorted(set(ALL) - {Status.WAITING}))
+async def test_a_refused_action_is_told_in_this_api_s_words(api: RunningGateway, status: Status) -> None:
+    """A client that knows the seven words knows those of the refusal; a run is as it shows itself."""
+    run_id = await standing(api, status)
+    shown = got(await api.client.get(f"{BASE}/v1/runs/{run_id}"))["status"]
+    answers = [await api.client.post(f"{BASE}/v1/runs/{run_id}/input", json={"content": "x"})]
+    if status in TERMINAL:
+        answers.append(await api.client.post(f"{BASE}/v1/runs/{run_id}:cancel"))
+    for answer in answers:
+        refusal = refused(answer, 409, "invalid_state")
+        assert refusal["details"]["current_status"] == shown == WORDS.of(status)
+        assert set(refusal["details"]["permitted"]) < set(WORDS.known) - {shown}
+        assert refusal["message"].startswith(f"A run that is {shown} cannot ")
 
 
 async def test_submit_interactive_input(api: RunningGateway) -> None:
@@ -296,6 +321,7 @@ async def test_two_open_questions_cannot_be_answered_by_text_alone(api: RunningG
         await api.client.post(f"{BASE}/v1/runs/{run['id']}/input", json={"content": "x"}), 409, "request_id_required"
     )
     assert "second" in refusal["details"]["request_ids"]
+    assert "request_id" not in refusal["message"]
 
 
 async def test_requests_may_be_repeated(api: RunningGateway) -> None:
@@ -304,6 +330,10 @@ async def test_requests_may_be_repeated(api: RunningGateway) -> None:
     path = f"{BASE}/v1/threads/again/runs"
     first = got(await api.client.post(path, headers=headers), 201)
     assert got(await api.client.post(path, headers=headers), 201) == first
+    traced = {**headers, "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    assert got(await api.client.post(path, headers=traced), 201) == first
+    refused(await api.client.post(path, json={"persona_id": "other"}, headers=headers), 422, "idempotency_mismatch")
+    refused(await api.client.post(f"{BASE}/v1/threads/2/runs", headers=headers), 422, "idempotency_mismatch")
     run = await api.run_in("waiting_for_input")
     for _ in range(2):
         answer = await api.client.post(
