@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -16,7 +17,6 @@ from tests.support.work import claim_one, put_agent, write
 pytestmark = pytest.mark.anyio
 
 AGENT = "walker"
-ASK = ("run.waiting_for_input", {"prompt": "Go on?", "request_id": "q1"})
 DELTA = ("message.delta", {"content": "Hello"})
 # What each API calls the statuses of the walk.
 WORDS = {
@@ -69,8 +69,10 @@ class View:
         assert self.run_id in await self._listed(f"/api/agents/{AGENT}/runs", "run_id", status=agents)
         assert self.run_id in await self._listed("/compat/jobs/v1/runs", "id", status=jobs)
         assert self.run_id in await self._listed("/compat/threads/v1/runs", "run_id", status=threads)
-        thread_id = accepted(await self.api.client.get(self.paths[0]))["thread_id"]
-        assert self.run_id in await self._listed(f"/compat/threads/v1/threads/{thread_id}/runs", "run_id")
+        native = accepted(await self.api.client.get(self.paths[0]))
+        assert self.run_id in await self._listed(f"/v1/threads/{native['thread_id']}/runs", "id")
+        assert self.run_id in await self._listed(f"/compat/threads/v1/threads/{native['thread_id']}/runs", "run_id")
+        assert self.run_id in await self._listed("/runs", "id", process_id=AGENT, agent_id=AGENT)
 
     async def _listed(self, path: str, name: str, **params: str) -> list[str]:
         answer = await self.api.client.get(path, params=params)
@@ -80,22 +82,38 @@ class View:
         return [run[name] for run in runs]
 
 
-async def post(api: RunningGateway, path: str, body: Any = None) -> Any:
+async def post(api: RunningGateway, path: str, body: Any = None, **headers: str) -> Any:
     """Post and return the answer's body, None where it has none."""
-    answer = await api.client.post(path, json=body) if body is not None else await api.client.post(path)
+    sent = {} if body is None else {"json": body}
+    answer = await api.client.post(path, headers=headers, **sent)
     assert answer.status_code in (200, 201, 204), (path, answer.text)
     return answer.json() if answer.content else None
 
 
-async def create(api: RunningGateway, by: str) -> str:
+CREATING = ("native", "agents", "jobs", "threads", "processes")
+"""The APIs that can make a run: agents and jobs make theirs of one that has ended."""
+
+
+async def create(api: RunningGateway, by: str, **headers: str) -> str:
     """Create a queued run through one of the APIs that can."""
     match by:
         case "native":
-            return str((await post(api, "/v1/runs", {"agent_id": AGENT, "mode": "queued"}))["id"])
+            return str((await post(api, "/v1/runs", {"agent_id": AGENT, "mode": "queued"}, **headers))["id"])
+        case "agents":
+            return str((await post(api, f"{(await ended(api)).paths[1]}/retry", **headers))["run_id"])
+        case "jobs":
+            return str((await post(api, f"{(await ended(api)).paths[2]}/replay", **headers))["id"])
         case "threads":
-            return str((await post(api, f"/compat/threads/v1/threads/{ULID()}/runs", {}))["run_id"])
+            return str((await post(api, f"/compat/threads/v1/threads/{ULID()}/runs", {}, **headers))["run_id"])
     body = {"agent_id": AGENT, "process_id": AGENT, "name": "walk", "stage": "Published"}
-    return str((await post(api, "/runs", body))["id"])
+    return str((await post(api, "/runs", body, **headers))["id"])
+
+
+async def ended(api: RunningGateway) -> View:
+    """Return a run that was cancelled before it began."""
+    view = View(api, await create(api, "native"))
+    await post(api, f"{view.paths[0]}/cancel")
+    return view
 
 
 Step = Callable[[View], tuple[str, Any]]
@@ -111,10 +129,10 @@ RESUME: dict[str, Step] = {
     "jobs": lambda view: (f"{view.paths[2]}/resume", None),
     "interrupts": lambda view: (f"{view.paths[4]}/resume", None),
 }
-ANSWER: dict[str, Step] = {
-    "native": lambda view: (f"{view.paths[0]}/input", {"content": "yes"}),
-    "threads": lambda view: (f"{view.paths[3]}/input", {"content": "yes"}),
-    "interrupts": lambda view: (f"{view.paths[4]}/resume", {"interrupt_id": "q1", "input": "yes"}),
+ANSWER: dict[str, Callable[[View, str], tuple[str, Any]]] = {
+    "native": lambda view, _: (f"{view.paths[0]}/input", {"content": "yes"}),
+    "threads": lambda view, _: (f"{view.paths[3]}/input", {"content": "yes"}),
+    "interrupts": lambda view, asked: (f"{view.paths[4]}/resume", {"interrupt_id": asked, "input": "yes"}),
 }
 CANCEL: dict[str, Callable[[View], tuple[str, str]]] = {
     "native": lambda view: ("POST", f"{view.paths[0]}/cancel"),
@@ -136,44 +154,58 @@ async def started(api: RunningGateway, by: str) -> tuple[View, dict[str, Any]]:
     return view, claimed
 
 
-@pytest.mark.parametrize("by", ["native", "threads", "processes"])
-@pytest.mark.parametrize("pausing", PAUSE)
-async def test_what_one_api_does_all_of_them_show(api: RunningGateway, by: str, pausing: str) -> None:
-    """Created by one, paused, resumed and answered by others; the views agree after every step."""
+async def put_question(api: RunningGateway, claimed: dict[str, Any]) -> str:
+    """Have the worker ask, and return the question's id."""
+    asked = f"q-{ULID()}"
+    accepted(await write(api, claimed, ("run.waiting_for_input", {"prompt": "Go on?", "request_id": asked})))
+    return asked
+
+
+@pytest.mark.parametrize("by", CREATING)
+async def test_what_one_api_does_all_of_them_show(api: RunningGateway, by: str) -> None:
+    """Created by one, paused, resumed and answered by each of the others; the views agree after every step."""
     view, claimed = await started(api, by)
-    for resuming in RESUME:
+    for pausing, resuming in product(PAUSE, RESUME):
         await post(api, *PAUSE[pausing](view))
         await view.shows("paused")
         await post(api, *RESUME[resuming](view))
         await view.shows("running")
-    accepted(await write(api, claimed, ASK))
-    await view.shows("waiting")
-    answering = list(ANSWER)[(list(PAUSE).index(pausing) + len(by)) % len(ANSWER)]
-    await post(api, *ANSWER[answering](view))
-    await view.shows("running")
+    for answering in ANSWER:
+        asked = await put_question(api, claimed)
+        await view.shows("waiting")
+        await post(api, *ANSWER[answering](view, asked))
+        await view.shows("running")
     accepted(await write(api, claimed, COMPLETE))
     await view.shows("completed")
     received = [e for e in await get_log(api, view.run_id) if e["type"] == "run.input_received"]
-    assert [event["data"]["content"] for event in received] == ["yes"]
+    assert [event["data"]["content"] for event in received] == ["yes"] * len(ANSWER)
+
+
+@pytest.mark.parametrize("by", CREATING)
+async def test_a_run_is_in_the_trace_of_the_request_that_made_it(api: RunningGateway, by: str) -> None:
+    """Through whichever API it came."""
+    trace_id = uuid.uuid4().hex
+    run_id = await create(api, by, traceparent=f"00-{trace_id}-b7ad6b7169203331-01")
+    assert accepted(await api.client.post(f"/v1/runs/{run_id}/cancel"))["trace_id"] == trace_id
 
 
 @pytest.mark.parametrize("answering", ANSWER)
 async def test_every_api_that_answers_answers_for_all(api: RunningGateway, answering: str) -> None:
     """The question is gone everywhere, and a second answer through any other is refused."""
     view, claimed = await started(api, "native")
-    accepted(await write(api, claimed, ASK))
-    await post(api, *ANSWER[answering](view))
+    asked = await put_question(api, claimed)
+    await post(api, *ANSWER[answering](view, asked))
     for other in ANSWER:
-        path, body = ANSWER[other](view)
+        path, body = ANSWER[other](view, asked)
         answer = await api.client.post(path, json=body)
         assert answer.status_code == 409, (other, answer.text)
     accepted(await write(api, claimed, COMPLETE))
 
 
-@pytest.mark.parametrize("cancelling", CANCEL)
-async def test_every_api_that_cancels_cancels_for_all(api: RunningGateway, cancelling: str) -> None:
+@pytest.mark.parametrize(("by", "cancelling"), [*product(CREATING, CANCEL)])
+async def test_every_api_that_cancels_cancels_for_all(api: RunningGateway, by: str, cancelling: str) -> None:
     """While its worker lets go the run shows as cancelled wherever there is no word for that, and then everywhere."""
-    view, claimed = await started(api, "threads")
+    view, claimed = await started(api, by)
     method, path = CANCEL[cancelling](view)
     answer = await api.client.request(method, path)
     assert answer.status_code in (200, 204), answer.text
@@ -182,24 +214,35 @@ async def test_every_api_that_cancels_cancels_for_all(api: RunningGateway, cance
     await view.shows("cancelled")
 
 
-async def test_every_api_that_streams_shows_the_same_log(api: RunningGateway) -> None:
-    """In its own frames, under the same cursors, to the same end."""
-    view, claimed = await started(api, "processes")
+@pytest.mark.parametrize("by", CREATING)
+async def test_every_api_that_streams_shows_the_same_log(api: RunningGateway, by: str) -> None:
+    """In its own frames, under the same cursors, to the same end: what one has shown another need not show again."""
+    view, claimed = await started(api, by)
     accepted(await write(api, claimed, DELTA, COMPLETE))
     log = await get_log(api, view.run_id)
-    headers = {"accept": "text/event-stream"}
-    streams = {
-        "native": f"{view.paths[0]}/stream",
-        "jobs": f"{view.paths[2]}/stream",
-        "threads": f"{view.paths[3]}/events",
+    shown = {
+        f"{view.paths[0]}/stream": {event["type"] for event in log},
+        f"{view.paths[2]}/stream": {event["type"] for event in log},
+        f"{view.paths[2]}/stream/chunks": {"message.delta"},
+        f"{view.paths[3]}/events": {"run.started", "message.delta", "run.completed"},
     }
-    ids: dict[str, list[int]] = {}
-    for name, path in streams.items():
-        answer = await api.client.get(path, headers=headers)
-        assert answer.status_code == 200
-        lines = answer.text.split("\n")
-        ids[name] = [int(line[4:].partition("-")[0]) for line in lines if line.startswith("id: ")]
-    assert ids["native"] == [event["seq"] for event in log]
-    assert ids["jobs"] == ids["native"]
-    shown = {"run.started", "message.delta", "run.completed"}
-    assert ids["threads"] == [event["seq"] for event in log if event["type"] in shown]
+    cursors = await read_cursors(api, f"{view.paths[0]}/stream")
+    assert [seq_of(cursor) for cursor in cursors] == [event["seq"] for event in log]
+    for path, types in shown.items():
+        expected = [cursor for cursor, event in zip(cursors, log, strict=True) if event["type"] in types]
+        assert await read_cursors(api, path) == expected
+        for cursor in cursors:
+            rest = [each for each in expected if seq_of(each) > seq_of(cursor)]
+            assert await read_cursors(api, path, **{"last-event-id": cursor}) == rest, (path, cursor)
+
+
+async def read_cursors(api: RunningGateway, path: str, **headers: str) -> list[str]:
+    """Return the ids of a stream's frames, to its end."""
+    answer = await api.client.get(path, headers=headers)
+    assert answer.status_code in (200, 204)
+    return [line[4:] for line in answer.text.split("\n") if line.startswith("id: ")]
+
+
+def seq_of(cursor: str) -> int:
+    """Return the seq in a cursor."""
+    return int(cursor.partition("-")[0])
