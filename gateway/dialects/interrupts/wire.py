@@ -20,7 +20,7 @@ class Include(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An interrupt's answer; without both the run goes on from a pause."""
 
-    interrupt_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    interrupt_id: Annotated[str, Meta(min_length=1, max_length=128, examples=["approval"])] | None = None
     input: Any | UnsetType = UNSET
 
 
@@ -63,7 +63,7 @@ class AgentRun(msgspec.Struct, frozen=True):
     updated_at: str
     status: Status
     thread_id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
-    agent: str
+    agent: Annotated[str, Meta(description="Agent type that produced the run.", examples=["cip_orchestrator"])]
     requester: Requester | None
     started_at: str | None
     ended_at: str | None
