@@ -8,7 +8,7 @@ from typing import Any, cast
 from gateway.dialects.threads import wire
 from gateway.domain.events import Event, TypeFilter
 from gateway.domain.lifecycle import Status
-from gateway.domain.run import Run
+from gateway.domain.run import Actor, Run
 from gateway.domain.times import format_time_us
 from gateway.entry.projection import Frame
 from gateway.entry.requests import at
@@ -71,6 +71,11 @@ def created_at(run: Run) -> str:
     return format_time_us(run.spec.created_us)
 
 
+def user_of(run: Run) -> Actor:
+    """Return who created a run; the system is no user, and has no name."""
+    return Actor("system") if run.spec.actor.kind == "system" else run.spec.actor
+
+
 def created(run: Run) -> wire.Created:
     """Return a run that was just created."""
     return wire.Created(run.id, run.spec.trace_id)
@@ -87,7 +92,7 @@ def whole_run(run: Run) -> wire.Run:
         run_id=run.id,
         org_id=run.spec.tenant,
         thread_id=run.spec.thread_id,
-        created_by_user_id=run.spec.actor.id,
+        created_by_user_id=user_of(run).id,
         status=status_of(run),
         created_at=created_at(run),
         trace_id=run.spec.trace_id,
@@ -96,7 +101,7 @@ def whole_run(run: Run) -> wire.Run:
 
 def listed_run(run: Run) -> wire.ListedRun:
     """Return a run as the organization's list shows it."""
-    spec, state, totals, status = run.spec, run.state, run.totals, status_of(run)
+    spec, state, totals, status, user = run.spec, run.state, run.totals, status_of(run), user_of(run)
     prompt = totals.prompt_tokens
     return wire.ListedRun(
         run_id=run.id,
@@ -114,9 +119,9 @@ def listed_run(run: Run) -> wire.ListedRun:
         created_at=created_at(run),
         completed_at=at(state.ended_ms) if status == "completed" else None,
         failed_at=at(state.ended_ms) if status == "failed" else None,
-        created_by_user_id=spec.actor.id,
-        created_by_user_name=spec.actor.name,
-        created_by_email=spec.actor.email,
+        created_by_user_id=user.id,
+        created_by_user_name=user.name,
+        created_by_email=user.email,
     )
 
 

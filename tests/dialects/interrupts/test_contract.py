@@ -15,8 +15,10 @@ from gateway.dialects.interrupts.project import THREADS, WORDS, requester, run_i
 from gateway.domain.lifecycle import ALL, Status
 from gateway.domain.run import Actor
 from tests.support.dialects import ALICE, as_alice, got
+from tests.support.links import connect
 from tests.support.native import accepted, ask, get_log, get_run, open_client
-from tests.support.running import COMPLETE, LOG, RunningGateway
+from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore, wait_until
+from tests.support.schedules import get_runs, make_due, put_schedule
 from tests.support.standing import standing
 
 pytestmark = pytest.mark.anyio
@@ -133,7 +135,30 @@ async def test_the_requester_is_the_account_of_a_key(api: RunningGateway) -> Non
     assert (await retrieve(api, run_id))["requester"] == {"type": "account", **who}
 
 
-@pytest.mark.parametrize(("kind", "shown"), [("ticket", "user"), ("key", "account"), ("system", None)])
+async def test_a_run_of_a_schedule_was_requested_by_nobody(api: RunningGateway, store: RunningStore) -> None:
+    """Its tick is the system's; whoever triggers a schedule by hand is the requester of that run."""
+    await put_schedule(api.client, "nightly")
+    async with connect(store.url) as link:
+        await make_due(link, api.tenant, "nightly")
+
+    async def has_run() -> bool:
+        return bool(await get_runs(api.client, "nightly"))
+
+    await wait_until(has_run, timeout_s=30)
+    ticked = (await get_runs(api.client, "nightly"))[-1]
+    assert (await retrieve(api, ticked["id"]))["requester"] is None
+    triggered = accepted(await api.client.post("/v1/schedules/nightly/trigger"), 201)
+    by_hand = (await retrieve(api, triggered["id"]))["requester"]
+    assert (by_hand["type"], by_hand["id"]) == ("account", triggered["created_by"]["id"])
+    listed = got(await api.client.get("/compat/threads/v1/runs", params={"limit": 100}))
+    (shown,) = [run for run in listed if run["run_id"] == ticked["id"]]
+    who = ("created_by_user_id", "created_by_user_name", "created_by_email")
+    assert [shown[name] for name in who] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"), [("ticket", "user"), ("token", "user"), ("key", "account"), ("system", None)]
+)
 def test_who_initiated_a_run_is_told_by_how_they_came(kind: str, shown: str | None) -> None:
     """A browser's ticket is a user's session; the system itself is nobody."""
     named = requester(Actor(kind, "id", "name"))
