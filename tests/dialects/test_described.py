@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from ulid import ULID
 
@@ -137,6 +138,22 @@ async def test_every_status_that_is_named_occurs(api: RunningGateway, name: str)
                 assert answer.status_code == status, (method, path, answer.text)
                 if answer.headers.get("content-type") != "text/event-stream" and answer.content:
                     described.check_answer(method, path, answer)
+
+
+@pytest.mark.parametrize(
+    "media", ["application/json; charset=utf-8", "text/plain", "application/x-www-form-urlencoded"]
+)
+@pytest.mark.parametrize("path", BODIES)
+async def test_a_body_is_json_whatever_it_is_called(api: RunningGateway, path: str, media: str) -> None:
+    """What clients of these systems send, curl without a header included; other bytes are refused all the same."""
+    name = "interrupts" if "{id}" in path else "processes" if path == "/runs" else "threads"
+    run_id = await waiting_run(api)
+    url = f"/compat/{name}{path}".format(run_id=run_id, id=run_id, thread_id="t")
+    headers = {"content-type": media}
+    refused = await api.client.post(url, content=b"content=x&interrupt_id=q1", headers=headers)
+    assert refused.status_code == 400
+    sent = msgspec.json.encode(BODIES[path])
+    assert (await api.client.post(url, content=sent, headers=headers)).is_success
 
 
 @pytest.mark.parametrize("name", ["threads", "interrupts", "processes"])
