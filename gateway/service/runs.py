@@ -83,7 +83,7 @@ class Runs:
 
         Args:
             action: What the key is remembered for.
-            asked: What its repeat is recognised by; the new run itself where nothing is given.
+            asked: What its repeat is recognised by; the new run itself, but for its trace, where nothing is given.
 
         Raises:
             UnsupportedMode: there is no such mode.
@@ -92,7 +92,9 @@ class Runs:
             TooLarge: input or metadata are over their bounds.
             NotFound: the parent, or a run that this one depends on, is no run of this caller.
         """
-        asked = msgspec.to_builtins(new) if asked is None else asked
+        if asked is None:
+            # A repeat under another trace is a repeat all the same.
+            asked = msgspec.to_builtins(msgspec.structs.replace(new, trace_id=None))
         self._check(caller, new)
         made = await self._made_before(caller, action, asked)
         if made is not None:

@@ -48,6 +48,36 @@ async def test_the_order_of_members_does_not_matter(api: RunningGateway) -> None
     assert len(ids) == 1
 
 
+PROCESS = {"agent_id": "tester", "process_id": "p", "name": "n", "stage": "Draft"}
+CREATIONS: dict[str, Any] = {
+    "/v1/runs": RUN,
+    "/v1/threads/traced/runs": RUN,
+    "/compat/threads/v1/threads/traced/runs": {},
+    "/runs": PROCESS,
+    "/compat/processes/runs": PROCESS,
+}
+"""Every route that creates a run from a body, and one that it takes."""
+
+TRACED = [path for path in CREATIONS if CREATIONS[path] is not PROCESS]
+"""Those whose run belongs to the trace of its request."""
+
+
+@pytest.mark.parametrize("path", CREATIONS)
+async def test_a_repeat_under_another_trace_is_a_repeat(api: RunningGateway, path: str) -> None:
+    """A client that tries again does so in a span, perhaps in a trace, of its own; the run keeps the first one."""
+
+    async def ask(traceparent: str | None) -> dict[str, Any]:
+        told = {} if traceparent is None else {"traceparent": traceparent}
+        headers = {"idempotency-key": f"traced {path}", **told}
+        return accepted(await api.client.post(path, json=CREATIONS[path], headers=headers), 201)
+
+    first = await ask(f"00-{'a' * 32}-{'b' * 16}-01")
+    for traceparent in (f"00-{'a' * 32}-{'c' * 16}-01", f"00-{'d' * 32}-{'b' * 16}-01", None):
+        assert await ask(traceparent) == first
+    run = await get_run(api, (first.get("id") or first["run_id"]).upper())
+    assert run["trace_id"] == "a" * 32 or path not in TRACED
+
+
 async def test_twenty_creates_at_once_make_one_run(gateway: RunningGateway) -> None:
     """All are told of the same run, with the same thread, and its log begins once."""
     answers = await asyncio.gather(*(create(gateway.client, "race") for _ in range(20)))
