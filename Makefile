@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup run test check soak faults bench clean
+.PHONY: setup run test check audit soak faults bench clean
 
 setup: $(BIN)/.ready
 
@@ -23,6 +23,9 @@ check: setup
 test: check
 	rm -f .coverage .coverage.*
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --cov --cov-report=term
+
+audit: setup
+	$(BIN)/python -m tests.audit
 
 soak: setup
 	$(BIN)/pytest -m soak

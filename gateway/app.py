@@ -8,6 +8,7 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable
 from importlib import import_module
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -21,6 +22,7 @@ from gateway.dialects.native.routes import streams as native_streams
 from gateway.edge.console import console_routes
 from gateway.edge.health import health_routes
 from gateway.edge.limits import Limits, Rates
+from gateway.edge.origins import SocketOrigins
 from gateway.edge.probe import Probe
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
 from gateway.edge.shortcut import Shortcut
@@ -80,6 +82,7 @@ from gateway.store.queue import QueueStore
 from gateway.store.runs import Limits as LogLimits
 from gateway.store.runs import RunStore
 from gateway.store.schedules import ScheduleStore
+from gateway.store.tickets import TicketStore
 from gateway.store.timers import TimerStore
 from gateway.vitals import Vitals
 
@@ -202,7 +205,8 @@ class Gateway:
             batch_events=settings.batch_events,
             idempotency_ms=idempotency_ms,
         )
-        callers = Callers(self.access, clock, secret=settings.ticket_secret, tokens=self._tokens)
+        tickets = TicketStore(self._writes)
+        callers = Callers(self.access, tickets, clock, secret=settings.ticket_secret, tokens=self._tokens)
         files = Files(shelf, once, runs, writing, clock, file_bytes=settings.file_bytes, retention_ms=file_retention_ms)
         self.services = Services(
             callers=callers,
@@ -270,6 +274,7 @@ class Gateway:
                     ],
                 )
             )
+        middleware.append(Middleware(SocketOrigins, allowed=_socket_origins(self._settings)))
         api, handlers = _api_routes(self.services), exception_handlers()
         busy = [route for route in api if isinstance(route, Route) and route.path in BUSY_PATHS]
         middleware.append(Middleware(Shortcut, routes=busy, handlers=handlers))
@@ -414,6 +419,12 @@ def _api_routes(services: Services) -> list[BaseRoute]:
         *(mount for dialect in dialects for mount in dialect.mounts()),
         document_route("/asyncapi.json", lambda: asyncapi(streams)),
     ]
+
+
+def _socket_origins(settings: Settings) -> set[str]:
+    """Return the origins whose pages may open a WebSocket, besides those that a request's `Host` names."""
+    at_home = urlsplit(settings.public_url or "")
+    return {*settings.cors_origins, f"{at_home.scheme}://{at_home.netloc}"}
 
 
 def _ms(duration_s: float) -> int:

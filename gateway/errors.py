@@ -98,6 +98,12 @@ class Forbidden(GatewayError):
     code = "forbidden"
 
 
+class OriginRefused(Forbidden):
+    """A page of an origin that is not allowed wants to open a WebSocket."""
+
+    code = "origin_refused"
+
+
 class SignatureInvalid(Forbidden):
     """A URL was not signed here, or was changed since."""
 

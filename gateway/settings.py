@@ -55,7 +55,10 @@ LogFormat: TypeAlias = Literal["text", "json"]
 Allowance: TypeAlias = Literal["refuse", "allow"]
 Fsync: TypeAlias = Literal["always", "everysec"]
 ORIGIN: Final = r"^(\*|[a-z][a-z0-9+.-]*://[^/\s,?#]+)\Z"
-CORS: Final = words("Origins whose pages may call the API.", "comma-joined origins such as https://app.example, or *")
+CORS: Final = words(
+    "Origins whose pages may call the API and open its WebSocket.",
+    "comma-joined origins such as https://app.example, or *",
+)
 AGENT: Final = words(
     "Agent of a run that names none.",
     "up to 128 letters, digits, dots, dashes and underscores",

@@ -48,11 +48,16 @@ class Tickets:
         tenant: bool = False,
         scopes: Sequence[str] | None = None,
         ttl_s: int | None = None,
+        single_use: bool = False,
+        origin: str | None = None,
     ) -> Ticket:
         """Return a ticket for these runs, this thread, or with `tenant` everything, within the key's own scopes.
 
         `ttl_s` is how long it is good for, in seconds; the gateway has a default and an upper bound.
+        With `single_use` it opens one connection: a reader that comes back needs another one.
+        With `origin`, such as `https://app.example`, only pages of that origin may show it.
         """
         fields = {"runs": runs, "thread_id": thread_id, "tenant": tenant or None, "scopes": scopes, "ttl_s": ttl_s}
+        fields |= {"single_use": single_use or None, "origin": origin}
         body = {name: value for name, value in fields.items() if value is not None}
         return await self._transport.call("POST", "/v1/tickets", Ticket, body=body)

@@ -306,6 +306,9 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
 
     ticket: str
     expires_at: str
+    scopes: list[str] = []
+    single_use: bool = False
+    origin: str | None = None
 
 
 class FeedItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -58,6 +58,7 @@ class Grant(msgspec.Struct, frozen=True):
     """What one request may do. Bounds of None do not bind; `runs` and `thread_id` each open what they name.
 
     `expires_ms` is Unix time: set for a ticket and an identity provider's token, None for a key.
+    `once` is the id of a ticket that opens one connection, None for whatever may be shown again.
     """
 
     tenant: str
@@ -69,6 +70,7 @@ class Grant(msgspec.Struct, frozen=True):
     thread_id: str | None = None
     expires_ms: int | None = None
     kind: Literal["key", "ticket", "token"] = "key"
+    once: str | None = None
 
 
 def grant_key(record: KeyRecord) -> Grant:

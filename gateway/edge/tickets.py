@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 from itsdangerous import BadSignature, Signer
 
+from gateway.edge.origins import Headers, comes_from
 from gateway.errors import TooLarge, Unauthenticated
 
 TICKET_CHARS: Final = 4_096
@@ -25,7 +26,10 @@ class TicketHolder(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Ticket(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a ticket says; lists are sorted, so that one grant has one text. `expires_ms` is Unix time."""
+    """What a ticket says; lists are sorted, so that one grant has one text. `expires_ms` is Unix time.
+
+    With `single_use` it opens one connection; with `origin` only pages of that one may show it.
+    """
 
     tenant: str
     principal: TicketHolder
@@ -36,6 +40,8 @@ class Ticket(msgspec.Struct, frozen=True, omit_defaults=True):
     agents: tuple[str, ...] | None = None
     runs: tuple[str, ...] | None = None
     thread_id: str | None = None
+    single_use: bool = False
+    origin: str | None = None
 
 
 _decoder: Final = msgspec.json.Decoder(Ticket)
@@ -76,6 +82,16 @@ def verify_ticket(text: str, secret: bytes, *, now_ms: int) -> Ticket:
     if ticket.expires_ms <= now_ms:
         raise Unauthenticated("The ticket has expired.", reason="ticket_expired")
     return ticket
+
+
+def check_origin(ticket: Ticket, headers: Headers) -> None:
+    """Let a ticket pass that a page of its origin shows, or that has none.
+
+    Raises:
+        Unauthenticated: `facts["reason"]` is ticket_origin.
+    """
+    if ticket.origin is not None and not comes_from(headers, ticket.origin):
+        raise Unauthenticated(f"The ticket is for pages of {ticket.origin}.", reason="ticket_origin")
 
 
 def _signer(secret: bytes) -> Signer:

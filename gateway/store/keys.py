@@ -15,6 +15,7 @@ timer partition.
     gw:{t:<tenant>}:files :aging         an entry leaves with its file, of :aging sooner
     gw:{t:<tenant>}:filesof:<run>        an entry leaves with its file
     gw:{t:<tenant>}:swept                an hour after the search for forgotten bytes of files
+    gw:{t:<tenant>}:used:<ticket>        until a minute after the ticket has expired
     gw:{t:<tenant>}:clock                for ever, one a tenant
     gw:{t:<tenant>}:feed :feedlog        for ever, trimmed to `feed_entries`
     gw:{t:<tenant>}:queuenames :agents :agentids :agentversions   for ever, an entry a queue, an agent, a version of one
@@ -81,6 +82,11 @@ def tenant_idempotency(tenant: str, digest: str) -> str:
 def gone(tenant: str, name: str) -> str:
     """STRING: the mark of who removed the run or file, while its id may still be held by an idempotency key."""
     return _tenant(tenant, f"gone:{name}")
+
+
+def used_ticket(tenant: str, ticket_id: str) -> str:
+    """STRING: the connection that a ticket for one connection has opened."""
+    return _tenant(tenant, f"used:{ticket_id}")
 
 
 def file(tenant: str, file_id: str) -> str:

@@ -32,12 +32,14 @@ async def test_the_client_keeps_its_promises_in_node(
     async with (
         run_gateway(store.url, ticket_ttl_s=1, access_recheck_s=0.05) as short,
         lay_proxy(gateway.port, choose=dooms) as proxy,
+        lay_proxy(gateway.port, choose=Dooms(8, cuts=60, most_bytes=6_000, most_s=0.6, black_holes=0)) as busier,
     ):
         environ = {
             **os.environ,
             "CLIENT": str(served),
             "GATEWAY": gateway.url,
             "CUTTING": proxy.url,
+            "CUTTING_MORE": busier.url,
             "SHORT": short.url,
             "KEY": gateway.key,
             "SHORT_KEY": short.key,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.edge.tickets import new_ticket_id
 from gateway.store import keys
 from gateway.store.link import Link
 from tests.support.links import connect
@@ -31,6 +33,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
     rf"{RUN}:idem:{DIGEST}": ("string", "expires"),
     rf"{TENANT}:idem:{DIGEST}": ("string", "expires"),
     rf"{TENANT}:gone:{ID}": ("string", "expires"),
+    rf"{TENANT}:used:[\w-]{{16}}": ("string", "expires"),
     rf"{TENANT}:file:{ID}": ("string", "until the file is deleted, its run removed, or its age reached"),
     rf"{TENANT}:(files|aging|filesof:{ID})": ("zset", "an entry leaves with its file"),
     rf"{TENANT}:swept": ("string", "expires"),
@@ -88,6 +91,9 @@ async def be_busy(api: RunningGateway) -> None:
     accepted(await act(api, children[0]["id"], "purge", "k"))
     ticket = {"runs": [parent["id"]]}
     accepted(await api.client.post("/v1/tickets", json=ticket, headers={"idempotency-key": "k"}), 201)
+    once = accepted(await api.client.post("/v1/tickets", json={"tenant": True, "single_use": True}), 201)["ticket"]
+    async with httpx.AsyncClient(base_url=api.url, params={"ticket": once}) as reader:
+        accepted(await reader.get(f"/v1/runs/{parent['id']}/events"))
     accepted(await api.client.post("/v1/keys", json={"scopes": ["work"]}, headers={"idempotency-key": "k"}), 201)
     stream = await api.client.get(f"/v1/runs/{parent['id']}/stream")
     assert stream.status_code == 200
@@ -190,6 +196,7 @@ def test_the_documented_names_are_those_of_the_module() -> None:
     names += [keys.file(tenant, run_id), keys.files(tenant), keys.files_of(tenant, run_id)]
     names += [keys.aging_files(tenant), keys.swept(tenant), keys.gone(tenant, run_id)]
     names += [keys.feed_record(tenant), keys.feed_log(tenant), keys.timers(3), keys.TENANTS, keys.API_KEYS, keys.SECRET]
+    names += [keys.used_ticket(tenant, new_ticket_id())]
     for name in names:
         assert [pattern for pattern in PATTERNS if re.fullmatch(pattern, name)], name
 

@@ -61,6 +61,11 @@ STAND = """new Promise((resolve) => {
 })"""
 
 
+VIOLATED = "tellViolation"
+TELL_VIOLATIONS = f"""addEventListener("securitypolicyviolation", ({{ effectiveDirective, blockedURI }}) =>
+  {VIOLATED}(`${{effectiveDirective}} ${{blockedURI}}`))"""
+
+
 @contextmanager
 def run_chromium(program: str, profile: Path) -> Iterator[str]:
     """Run a browser with a fresh profile and yield the address of its DevTools."""
@@ -128,7 +133,8 @@ class Browser:
 
 class Page:
     """One tab. `errors` are uncaught exceptions and console errors, `dialogs` what `alert` said,
-    `requests` every URL that the page asked for."""
+    `requests` every URL that the page asked for, `violations` what its policy forbade, once `watch_policy` was called:
+    `directive blocked`."""
 
     def __init__(self, browser: Browser, session: str, context: str) -> None:
         self._browser = browser
@@ -137,6 +143,7 @@ class Page:
         self.errors: list[str] = []
         self.dialogs: list[str] = []
         self.requests: list[str] = []
+        self.violations: list[str] = []
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a DevTools command about this tab."""
@@ -152,10 +159,17 @@ class Page:
                 self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
             case "Page.javascriptDialogOpening":
                 self.dialogs.append(params["message"])
+            case "Runtime.bindingCalled" if params["name"] == VIOLATED:
+                self.violations.append(params["payload"])
             case "Page.downloadWillBegin":
                 self.requests.append(params["url"])
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
+
+    async def watch_policy(self) -> None:
+        """Note from the next document on whatever a content security policy forbids in any of them."""
+        await self.call("Runtime.addBinding", name=VIOLATED)
+        await self.call("Page.addScriptToEvaluateOnNewDocument", source=TELL_VIOLATIONS)
 
     async def open_beside(self) -> Page:
         """Return another tab, which shares with this one what tabs of one person share."""

@@ -131,8 +131,9 @@ export interface ConnectOptions {
   /** An API key: tickets are made with it. Only where whoever opens the page may have it. */
   key?: string;
   /** Return a ticket for these runs, all of them when the list is empty; `stale` is one that works no more.
+   *  Return what `POST /v1/tickets` answered, whole, where it opens one connection (`single_use`): each gets its own.
    *  Throw an error whose `status` is 401 or 403 to end it all. */
-  ticket?(wanted: { runs: string[]; stale: string | null }): Promise<string>;
+  ticket?(wanted: { runs: string[]; stale: string | null }): Promise<string | { ticket: string; single_use?: boolean }>;
   /** Act on a run in the page's own way, for pages that have tickets only. */
   act?(runId: string, verb: string, body: object): Promise<any>;
   /** Who is signed in; tabs of different identities share nothing. By default told from `key`. */

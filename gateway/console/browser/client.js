@@ -234,10 +234,10 @@ const readRefusal = async (answer) => refusal({ status: answer.status, ...(await
 
 /** One connection for some runs, and whatever it takes to have one again. */
 class Line {
-  failures = 0;
+  failures = 0; denied = 0;
 
-  constructor(hub, lanes, { ticket, covered = [] }) {
-    Object.assign(this, { hub, lanes, ticket, covered });
+  constructor(hub, lanes, { ticket, stale, covered = [] }) {
+    Object.assign(this, { hub, lanes, ticket, stale, covered });
     this.run();
   }
 
@@ -278,8 +278,11 @@ class Line {
   async credential() {
     const runs = this.open.map((lane) => lane.run);
     if (!this.ticket || this.stale === this.ticket || runs.some((run) => !this.covered.includes(run))) {
-      this.ticket = await this.hub.ask(runs.filter((run) => run !== FEED), this.stale);
+      const made = await this.hub.ask(runs.filter((run) => run !== FEED), this.stale);
+      this.ticket = made?.ticket ?? made;
       this.covered = runs;
+      // Shown to one connection, it is no good for the next.
+      if (made?.single_use) this.stale = this.ticket;
     }
     return this.ticket;
   }
@@ -288,7 +291,7 @@ class Line {
   refused(error) {
     const { status, final, problem } = error, lanes = this.open;
     if (status === 401) this.stale = this.ticket;
-    if (final || (status === 401 ? this.failures > 2 : FINAL.includes(status) && lanes.length === 1))
+    if (final || (status === 401 ? ++this.denied > 3 : FINAL.includes(status) && lanes.length === 1))
       for (const lane of lanes) this.hub.fail(lane, problem);
     // Of several runs a socket tells which it is.
     else if (FINAL.includes(status)) this.usesSocket = true;
@@ -325,6 +328,7 @@ class Line {
       const answer = await this.fetch(lanes, abort.signal);
       if (answer.status === 204) for (const lane of lanes) this.control(lane, "stream.end", {});
       else if (!answer.ok) throw await readRefusal(answer);
+      this.denied = 0;
       reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
       for (let piece; reader && !(piece = await reader.read()).done; this.hub.flush()) {
         alive();
@@ -387,7 +391,7 @@ class Line {
   }
 
   control(lane, name, data, cursor) {
-    this.failures = 0;
+    this.failures = this.denied = 0;
     this.hub.control(lane, name, data, cursor);
     if (name === "stream.reset" || (name === "stream.snapshot" && lane.from.seq < data.as_of_seq)) this.cut("again");
   }
@@ -614,7 +618,7 @@ class Client {
   async ticket(runs, stale) {
     const { key, ticket } = this.options;
     if (ticket) return ticket({ runs, stale });
-    return key && (await this.call("POST", "tickets", { tenant: true, scopes: ["runs:read"] })).ticket;
+    return key && this.call("POST", "tickets", { tenant: true, scopes: ["runs:read"] });
   }
 
   openRun(id, options = {}) { return new Run(this, id, options); }

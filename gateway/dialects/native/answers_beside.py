@@ -99,6 +99,8 @@ class Ticket(msgspec.Struct, frozen=True):
     ticket: str
     expires_at: str
     scopes: list[str]
+    single_use: bool
+    origin: str | None
 
 
 class KeyPrincipal(msgspec.Struct, frozen=True):

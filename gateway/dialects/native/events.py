@@ -64,7 +64,7 @@ class EventRoutes:
         return Express(before, after, "/v1/runs/{run_id}/events", _read_headers, self._append_express)
 
     async def _append_express(self, about: _AppendHead, name: str, raw: bytes, facts: dict[str, Any]) -> bytes:
-        grant = await self._native.callers.grant(about.credential)
+        grant = await self._native.callers.grant_key(about.credential.secret)
         facts |= {"tenant": grant.tenant, "key_id": grant.key_id}
         visit = Visit(self._native.limits)
         try:

@@ -13,7 +13,9 @@ from gateway.dialects.native.wire import CreateKey, CreateTicket, RotateKey
 from gateway.domain import access
 from gateway.domain.access import Grant, Principal
 from gateway.edge import query as q
+from gateway.edge.origins import parse_origin
 from gateway.edge.tickets import new_ticket_id
+from gateway.entry.callers import Binding
 from gateway.errors import InvalidBody
 from gateway.service.access import new_key_id
 from gateway.service.actors import parse_run_id
@@ -47,6 +49,7 @@ class AccessRoutes:
         longest_s = self._native.bounds.ticket_ttl_s
         if body.ttl_s is not None and body.ttl_s > longest_s:
             raise InvalidBody(f"ttl_s is at most {longest_s}.", path="$.ttl_s")
+        binding = Binding(body.single_use, _read_origin(body.origin))
         ttl_s = min(TICKET_S, longest_s) if body.ttl_s is None else body.ttl_s
         grant = access.narrow(
             caller.grant,
@@ -61,8 +64,9 @@ class AccessRoutes:
         expires_ms, ticket_id = msgspec.json.decode(await self._native.once.settle(caller, "ticket", asked, decided))
         grant = msgspec.structs.replace(grant, expires_ms=expires_ms)
         with audited(caller, "create_ticket", ticket_id):
-            ticket = await self._native.callers.make_ticket(grant, ticket_id)
-        return answer({"ticket": ticket, "expires_at": at(grant.expires_ms), "scopes": sorted(grant.scopes)}, 201)
+            ticket = await self._native.callers.make_ticket(grant, ticket_id, binding)
+        told = {"ticket": ticket, "expires_at": at(grant.expires_ms), "scopes": sorted(grant.scopes)}
+        return answer({**told, "single_use": binding.single_use, "origin": binding.origin}, 201)
 
     async def _check_runs(self, grant: Grant, narrowed: Grant) -> None:
         for run_id in narrowed.runs or ():
@@ -149,3 +153,11 @@ class AccessRoutes:
         with audited(caller, "revoke_key", key_id):
             record = await self._native.access.revoke_key(tenant, key_id, now_ms=self._native.clock.now_ms())
         return answer(key_body(record))
+
+
+def _read_origin(text: str | None) -> str | None:
+    origin = None if text is None else parse_origin(text)
+    if origin is None and text is not None:
+        detail = "origin: expected a scheme and a host, as https://app.example or http://localhost:3000."
+        raise InvalidBody(detail, path="$.origin")
+    return origin

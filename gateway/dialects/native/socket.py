@@ -100,9 +100,15 @@ class SocketRoutes:
 
     async def _admit(self, connection: Connection, credential: Credential) -> None:
         """Serve whoever the credential stands for; while the store is away they wait, as for a stream."""
-        native = self._native
+        native, callers = self._native, self._native.callers
+
+        async def show() -> Grant:
+            grant = await callers.grant(credential, connection.scope)
+            await callers.spend(grant, connection.scope)
+            return grant
+
         try:
-            grant = await native.door.wait_store(lambda: native.callers.grant(credential), native.door.deadline_s())
+            grant = await native.door.wait_store(show, native.door.deadline_s())
             await native.door.places.enter(grant)
         except Unauthenticated as error:
             connection.close(CloseCode.UNAUTHENTICATED, error.facts["reason"])
@@ -295,9 +301,11 @@ class Socket:
 
     async def _renew(self, command: AuthCommand) -> None:
         """Go on under another grant of the same tenant; runs that it does not reach are followed no more."""
-        grant = await self._native.callers.grant(command.credential)
+        callers, scope = self._native.callers, self._connection.scope
+        grant = await callers.grant(command.credential, scope)
         if grant.tenant != self._outlet.grant.tenant:
             raise Forbidden("This WebSocket belongs to another tenant; open one of your own.")
+        await callers.spend(grant, scope)
         lost = await self._subscriptions.beyond(grant)
         self._outlet.grant = grant
         self._acknowledge(command.id, {"expires_at": at(grant.expires_ms)})

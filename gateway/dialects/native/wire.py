@@ -291,6 +291,10 @@ class CreateTicket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     thread_id: Segment | None = None
     scopes: Annotated[list[TicketScope], Meta(min_length=1, max_length=8)] | None = None
     ttl_s: Annotated[int, Meta(ge=1)] | None = None
+    single_use: Annotated[bool, Meta(description="It opens one connection: one stream, request or WebSocket.")] = False
+    origin: (
+        Annotated[str, Meta(min_length=1, max_length=256, description="Only pages of this origin may show it.")] | None
+    ) = None
 
 
 class PrincipalBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

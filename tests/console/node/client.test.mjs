@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-const { CLIENT, GATEWAY, CUTTING, SHORT, KEY, SHORT_KEY } = process.env;
+const { CLIENT, GATEWAY, CUTTING, CUTTING_MORE, SHORT, KEY, SHORT_KEY } = process.env;
 const { backoff, connect, fold, newState, openRun, sseParser } = await import(CLIENT);
 
 const LOG = { type: "log", data: { level: "info", message: "working" } };
@@ -208,6 +208,42 @@ for (const transport of ["sse", "ws"]) {
     assert.ok(shown[1], "the one that expired is named");
   });
 
+  for (const form of ["whole", "text"]) test(`over ${transport}: each connection has a ticket of its own (${form})`, async () => {
+    const run = await create();
+    const shown = new Set(), refused = [];
+    const ticket = async ({ runs, stale }) => {
+      const made = await call("POST", "tickets", { runs, scopes: ["runs:read"], single_use: true });
+      if (stale) assert.ok(shown.has(stale), "it was shown before");
+      shown.add(made.ticket);
+      return form === "whole" ? made : made.ticket;
+    };
+    const { fetch } = globalThis, { random } = Math;
+    Math.random = () => 0.02;
+    globalThis.fetch = async (...asked) => {
+      const answer = await fetch(...asked);
+      if (answer.status === 401) refused.push((await answer.clone().json()).reason);
+      return answer;
+    };
+    try {
+      const identity = `${transport}-once-${form}`;
+      const following = follow(run.id, { key: undefined, transport, base: CUTTING_MORE, ticket, identity });
+      // Longer than any connection lasts.
+      const until = Date.now() + 1_200;
+      while (Date.now() < until || shown.size < 2) {
+        await append(run, Array(5).fill(LOG));
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+      await append(run, [DONE]);
+      const { events, state } = await following;
+      assert.deepEqual(seqs(events), upTo(state.head_seq));
+    } finally {
+      globalThis.fetch = fetch;
+      Math.random = random;
+    }
+    if (form === "whole") assert.deepEqual(refused, []);
+    assert.ok(refused.every((reason) => reason === "ticket_used"), refused.join());
+  });
+
   test(`over ${transport}: a run that is not there fails alone`, async () => {
     const run = await create();
     await append(run, [LOG]);
@@ -295,6 +331,28 @@ test("a page with tickets only acts in its own way", async () => {
   const live = connect({ ...options, act }).openRun(run.id);
   assert.equal((await live.pause()).status, "paused");
   live.close();
+});
+
+test("a ticket that ended in a long outage is renewed after it", async () => {
+  const run = await create();
+  await append(run, [LOG]);
+  const { fetch } = globalThis, { random } = Math, stales = [];
+  Math.random = () => 0.02;
+  let away = 0;
+  globalThis.fetch = (url, ...more) =>
+    `${url}`.includes("/v1/stream") && ++away <= 4 ? Promise.reject(new TypeError("away")) : fetch(url, ...more);
+  const ticket = async ({ stale }) => {
+    stales.push(stale ?? null);
+    return stale ? (await call("POST", "tickets", { tenant: true })).ticket : "expired";
+  };
+  try {
+    const { events } = await follow(run.id, { key: undefined, ticket, identity: "outage" }, ({ events }) => events.length === 4);
+    assert.deepEqual(seqs(events), upTo(4));
+  } finally {
+    globalThis.fetch = fetch;
+    Math.random = random;
+  }
+  assert.deepEqual(stales, [null, "expired"]);
 });
 
 test("a ticket that nobody gives ends it", async () => {

@@ -48,15 +48,31 @@ async def test_the_order_of_members_does_not_matter(api: RunningGateway) -> None
     assert len(ids) == 1
 
 
-async def test_a_repeat_may_come_in_another_trace(api: RunningGateway) -> None:
-    """It is its body that a repeat is recognised by; the run stays in the trace that it was created in."""
-    traces = ["0af7651916cd43dd8448eb211c80319c", "1bf7651916cd43dd8448eb211c80319c"]
-    made = []
-    for trace_id in traces:
-        headers = {"idempotency-key": "traced", "traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
-        made.append(accepted(await api.client.post("/v1/runs", json=RUN, headers=headers), 201))
-    assert made[1] == made[0]
-    assert made[0]["trace_id"] == traces[0]
+PROCESS = {"agent_id": "tester", "process_id": "p", "name": "n", "stage": "Draft"}
+CREATIONS: dict[str, Any] = {
+    "/v1/runs": RUN,
+    "/v1/threads/traced/runs": RUN,
+    "/compat/threads/v1/threads/traced/runs": {},
+    "/runs": PROCESS,
+    "/compat/processes/runs": PROCESS,
+}
+"""Every route that creates a run from a body, and one that it takes."""
+
+
+@pytest.mark.parametrize("path", CREATIONS)
+async def test_a_repeat_under_another_trace_is_a_repeat(api: RunningGateway, path: str) -> None:
+    """A client that tries again does so in a span, perhaps in a trace, of its own; the run keeps the first one."""
+
+    async def ask(traceparent: str | None) -> dict[str, Any]:
+        told = {} if traceparent is None else {"traceparent": traceparent}
+        headers = {"idempotency-key": f"traced {path}", **told}
+        return accepted(await api.client.post(path, json=CREATIONS[path], headers=headers), 201)
+
+    first = await ask(f"00-{'a' * 32}-{'b' * 16}-01")
+    for traceparent in (f"00-{'a' * 32}-{'c' * 16}-01", f"00-{'d' * 32}-{'b' * 16}-01", None):
+        assert await ask(traceparent) == first
+    run = await get_run(api, (first.get("id") or first["run_id"]).upper())
+    assert run["trace_id"] == "a" * 32
 
 
 async def test_twenty_creates_at_once_make_one_run(gateway: RunningGateway) -> None:

@@ -7,13 +7,15 @@ import json
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame as WebSocketFrame
 from websockets.frames import Opcode
+from websockets.typing import Origin
 
 from tests.support.native import PROBLEM, refused
 from tests.support.running import LOG, RunningGateway, RunningStore, run_gateway
-from tests.support.sockets import Frame, make_ticket, open_socket
+from tests.support.sockets import Frame, SocketClient, make_ticket, open_socket
 
 pytestmark = pytest.mark.anyio
 
@@ -228,3 +230,42 @@ async def test_auth_renews_a_ticket(store: RunningStore) -> None:
             await api.append(run["id"], LOG)
             frames = await socket.until("event", cursor=await _head(api, run["id"]))
             assert "stream.closed" not in {frame["type"] for frame in frames}
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "https://app.example.evil"])
+async def test_a_page_of_another_origin_opens_no_socket(api: RunningGateway, origin: str) -> None:
+    """It is refused before there is one, whatever it shows, as CORS refuses its requests."""
+    for query in ("", f"?ticket={await make_ticket(api)}"):
+        with pytest.raises(InvalidStatus) as caught:
+            async with connect(f"{api.url.replace('http', 'ws')}/v1/ws{query}", origin=Origin(origin), proxy=None):
+                pass
+        response = caught.value.response
+        assert response.body is not None
+        assert (response.status_code, json.loads(response.body)["code"]) == (403, "origin_refused")
+
+
+@pytest.mark.parametrize(
+    ("settings", "origin"),
+    [
+        ({}, None),
+        ({}, "at home"),
+        ({"cors_origins": ("https://app.example",)}, "https://app.example"),
+        ({"cors_origins": ("https://app.example",)}, "HTTPS://APP.EXAMPLE"),
+        ({"cors_origins": ("https://app.example",)}, "at home"),
+        ({"cors_origins": ("*",)}, "https://evil.example"),
+        ({"cors_origins": ("*",)}, "null"),
+        ({"public_url": "https://runs.example/behind"}, "https://runs.example"),
+    ],
+    ids=str,
+)
+async def test_a_page_of_an_allowed_origin_opens_one(
+    store: RunningStore, settings: dict[str, Any], origin: str | None
+) -> None:
+    """One that came from here, one that is listed; and whoever is no page."""
+    async with run_gateway(store.url, **settings) as api:
+        named = api.url if origin == "at home" else origin
+        headers = {"authorization": f"Bearer {api.key}"}
+        url = f"{api.url.replace('http', 'ws')}/v1/ws"
+        told = None if named is None else Origin(named)
+        async with connect(url, origin=told, additional_headers=headers, proxy=None) as connection:
+            assert (await SocketClient(connection).ask("ping"))["type"] == "pong"
