@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from tests.faults.address import Address
+from tests.support.clusters import Cluster, run_cluster
 from tests.support.processes import GatewayProcess, serving
 from tests.support.proxy import Far, Proxy, lay_proxy
 from tests.support.running import RunningStore, wait_until
@@ -35,6 +36,7 @@ class Kind(StrEnum):
     SMALL_DISK = "small_disk"  # the store, flushed every second, on a disk that can be filled
     FAKED_CLOCK = "faked_clock"  # a store and a gateway whose clocks can be put, each by itself
     EMBEDDED = "embedded"  # the gateway's own store, on a disk that can be filled
+    CLUSTER = "cluster"  # two workers, and a cluster of three primaries with a replica each
     FOREIGN = "foreign"  # somebody else's gateway
 
 
@@ -50,6 +52,7 @@ class Bench(msgspec.Struct, kw_only=True):
     store_hop: Proxy | None = None
     replica: RunningStore | None = None
     replica_hop: Proxy | None = None
+    cluster: Cluster | None = None
 
     @property
     def the_gateway(self) -> GatewayProcess:
@@ -68,6 +71,12 @@ class Bench(msgspec.Struct, kw_only=True):
         """The relay before the store, where it is ours."""
         assert self.store_hop is not None
         return self.store_hop
+
+    @property
+    def the_cluster(self) -> Cluster:
+        """The cluster, where the store is one."""
+        assert self.cluster is not None
+        return self.cluster
 
     async def start_store(self) -> None:
         """Start the store, or start it again."""
@@ -117,6 +126,10 @@ async def open_bench(kind: Kind, folder: Path) -> AsyncIterator[Bench]:
         async with _open_embedded(folder) as bench:
             yield bench
         return
+    if kind is Kind.CLUSTER:
+        async with _open_clustered(folder) as bench:
+            yield bench
+        return
     async with AsyncExitStack() as stack:
         place = stack.enter_context(small_disk(folder / "disk")) if kind is Kind.SMALL_DISK else folder / "store"
         store = await start_store(stack, place, kind, folder)
@@ -156,6 +169,23 @@ async def _open_embedded(folder: Path) -> AsyncIterator[Bench]:
             direct=Address(gateway.url, gateway.key),
             client_hop=client_hop,
             gateway=gateway,
+        )
+
+
+@asynccontextmanager
+async def _open_clustered(folder: Path) -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        cluster = await stack.enter_async_context(run_cluster(folder, replicas=1))
+        settings = {**SETTINGS, "redis_url": cluster.url}
+        gateway = await stack.enter_async_context(serving(folder / "data", workers=2, **settings))
+        client_hop = await stack.enter_async_context(lay_proxy(gateway.port))
+        yield Bench(
+            kind=Kind.CLUSTER,
+            folder=folder,
+            direct=Address(gateway.url, gateway.key),
+            client_hop=client_hop,
+            gateway=gateway,
+            cluster=cluster,
         )
 
 

@@ -160,12 +160,16 @@ class Cluster:
 
     async def owner(self, slot: int) -> ServerProcess:
         """Return the node that has a slot, as a node that lives says."""
+        return self.at(await self.find_owner(slot))
+
+    async def find_owner(self, slot: int) -> str:
+        """Return the address of the node that has a slot, as a node that lives says."""
         asked = next(node for node in self.nodes if node.lives)
         ranges = await asked.ask("CLUSTER", "SLOTS")
         assert isinstance(ranges, list)
         for first, last, primary, *_ in ranges:
             if first <= slot <= last:
-                return self.at(f"{primary[0].decode()}:{primary[1]}")
+                return f"{primary[0].decode()}:{primary[1]}"
         raise LookupError(f"nobody has slot {slot}")
 
     async def node_id(self, node: ServerProcess) -> str:
