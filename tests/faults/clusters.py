@@ -26,6 +26,29 @@ async def kill_primary(bench: Bench, crew: Crew) -> None:
     await healed(cluster)
 
 
+async def lose_writes(bench: Bench, crew: Crew) -> None:
+    """Part the replica from the node that has the run, let writers write on, kill the node: the replica that takes its
+    place lacks what was written since."""
+    cluster = bench.the_cluster
+    await crew.grows(EVENTS)
+    primary = await owner_of_run(cluster, crew)
+    replica = await replica_of(cluster, primary)
+    await primary.ask("ACL", "SETUSER", "default", "-psync", "-sync")
+    await primary.ask("CLIENT", "KILL", "TYPE", "REPLICA")
+
+    async def is_parted() -> bool:
+        return (await replica.info("replication"))["master_link_status"] == "down"
+
+    await wait_until(is_parted, timeout_s=FAILOVER_S)
+    await crew.grows(EVENTS)
+    await crew.catches_up()
+    primary.kill()
+    await replaced(cluster, primary, crew)
+    await crew.grows(EVENTS)
+    await primary.start()
+    await healed(cluster)
+
+
 async def freeze_primary(bench: Bench, crew: Crew) -> None:
     """Stop the node that has the run without ending its connections, until its replica has its place and after."""
     cluster = bench.the_cluster
@@ -57,7 +80,7 @@ async def move_slot(bench: Bench, crew: Crew) -> None:
     await crew.grows(EVENTS)
     slot = slot_of_run(crew.run_id)
     source = await cluster.owner(slot)
-    target = next(node for node in await primaries_of(cluster) if node is not source)
+    target = next(node for node in await cluster.present_primaries() if node is not source)
     await cluster.begin_move(slot, target)
     await crew.grows(EVENTS)
     await cluster.move_keys(slot, source, target, most=HALF_MOVED)
@@ -84,11 +107,6 @@ async def kill_all(bench: Bench, crew: Crew) -> None:
 async def owner_of_run(cluster: Cluster, crew: Crew) -> ServerProcess:
     """Return the node that has the crew's run."""
     return await cluster.owner(slot_of_run(crew.run_id))
-
-
-async def primaries_of(cluster: Cluster) -> list[ServerProcess]:
-    """Return the nodes that are primaries now."""
-    return [node for node in cluster.nodes if (await node.info("replication"))["role"] == "master"]
 
 
 async def replica_of(cluster: Cluster, primary: ServerProcess) -> ServerProcess:

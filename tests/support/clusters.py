@@ -137,7 +137,7 @@ def read_fields(reply: object) -> dict[str, str]:
 
 
 class Cluster:
-    """Primaries, each with as many replicas."""
+    """Primaries, each with as many replicas, as they began: a failover changes roles."""
 
     def __init__(self, primaries: list[ServerProcess], replicas: list[ServerProcess]) -> None:
         self.primaries = primaries
@@ -172,6 +172,10 @@ class Cluster:
                 return f"{primary[0].decode()}:{primary[1]}"
         raise LookupError(f"nobody has slot {slot}")
 
+    async def present_primaries(self) -> list[ServerProcess]:
+        """Return the nodes that are primaries now."""
+        return [node for node in self.nodes if (await node.info("replication"))["role"] == "master"]
+
     async def node_id(self, node: ServerProcess) -> str:
         """Return by which name the cluster knows a node."""
         found = await node.ask("CLUSTER", "MYID")
@@ -205,7 +209,7 @@ class Cluster:
     async def end_move(self, slot: int, to: ServerProcess) -> None:
         """Give a slot to a node, and tell every primary."""
         name = await self.node_id(to)
-        for node in [to, *(node for node in self.primaries if node is not to)]:
+        for node in [to, *(node for node in await self.present_primaries() if node is not to)]:
             await node.ask("CLUSTER", "SETSLOT", slot, "NODE", name)
 
     async def move(self, slot: int, to: ServerProcess) -> None:
