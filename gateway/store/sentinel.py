@@ -37,10 +37,13 @@ async def open_primary(store: StoreUrl, name: str) -> Wire:
         NoPrimary: none does, or it is none any more.
     """
     said: list[str] = []
+    tried: set[str] = set()
     for address in store.hosts:
         try:
             primary = await _ask_sentinel(store, address, name)
-            return await _open_if_primary(store.node(primary), name)
+            if primary not in tried:
+                tried.add(primary)
+                return await _open_if_primary(store.node(primary), name)
         except (ResponseError, OSError, TimeoutError) as error:
             said.append(f"{address}: {error or type(error).__name__}")
     raise NoPrimary(f"no sentinel leads to the primary of {store.service}: {'; '.join(said)}")

@@ -19,6 +19,7 @@ from tests.support.clusters import Cluster, run_cluster
 from tests.support.processes import GatewayProcess, serving
 from tests.support.proxy import Far, Proxy, lay_proxy
 from tests.support.running import RunningStore, wait_until
+from tests.support.sentinels import Watched, run_watched
 
 DISK_MIB = 24
 LINK_S = 30.0
@@ -37,6 +38,7 @@ class Kind(StrEnum):
     FAKED_CLOCK = "faked_clock"  # a store and a gateway whose clocks can be put, each by itself
     EMBEDDED = "embedded"  # the gateway's own store, on a disk that can be filled
     CLUSTER = "cluster"  # two workers, and a cluster of three primaries with a replica each
+    WATCHED = "watched"  # two workers, and a store and its replica that sentinels watch over
     FOREIGN = "foreign"  # somebody else's gateway
 
 
@@ -53,6 +55,7 @@ class Bench(msgspec.Struct, kw_only=True):
     replica: RunningStore | None = None
     replica_hop: Proxy | None = None
     cluster: Cluster | None = None
+    watched: Watched | None = None
 
     @property
     def the_gateway(self) -> GatewayProcess:
@@ -77,6 +80,12 @@ class Bench(msgspec.Struct, kw_only=True):
         """The cluster, where the store is one."""
         assert self.cluster is not None
         return self.cluster
+
+    @property
+    def the_watched(self) -> Watched:
+        """The servers and their sentinels, where the store has some."""
+        assert self.watched is not None
+        return self.watched
 
     async def start_store(self) -> None:
         """Start the store, or start it again."""
@@ -126,8 +135,8 @@ async def open_bench(kind: Kind, folder: Path) -> AsyncIterator[Bench]:
         async with _open_embedded(folder) as bench:
             yield bench
         return
-    if kind is Kind.CLUSTER:
-        async with _open_clustered(folder) as bench:
+    if kind in (Kind.CLUSTER, Kind.WATCHED):
+        async with _open_many(kind, folder) as bench:
             yield bench
         return
     async with AsyncExitStack() as stack:
@@ -173,19 +182,26 @@ async def _open_embedded(folder: Path) -> AsyncIterator[Bench]:
 
 
 @asynccontextmanager
-async def _open_clustered(folder: Path) -> AsyncIterator[Bench]:
+async def _open_many(kind: Kind, folder: Path) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
-        cluster = await stack.enter_async_context(run_cluster(folder, replicas=1))
-        settings = {**SETTINGS, "redis_url": cluster.url}
+        cluster, watched = None, None
+        if kind is Kind.CLUSTER:
+            cluster = await stack.enter_async_context(run_cluster(folder, replicas=1))
+            url = cluster.url
+        else:
+            watched = await stack.enter_async_context(run_watched(folder))
+            url = watched.url
+        settings = {**SETTINGS, "redis_url": url}
         gateway = await stack.enter_async_context(serving(folder / "data", workers=2, **settings))
         client_hop = await stack.enter_async_context(lay_proxy(gateway.port))
         yield Bench(
-            kind=Kind.CLUSTER,
+            kind=kind,
             folder=folder,
             direct=Address(gateway.url, gateway.key),
             client_hop=client_hop,
             gateway=gateway,
             cluster=cluster,
+            watched=watched,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tests.faults import clusters, deaths, failovers, losses
+from tests.faults import clusters, deaths, failovers, losses, sentinels
 from tests.faults.bench import Kind
 from tests.faults.crew import Pace
 from tests.faults.network import HOP_FAULTS, Play, on_client_hop, on_store_hop
@@ -109,6 +109,21 @@ FAULTS = [
     Fault(at="cluster", name="roles changed in good order", play=clusters.change_roles, kind=Kind.CLUSTER, rare=True),
     Fault(at="cluster", name="the run's slot moved", play=clusters.move_slot, kind=Kind.CLUSTER),
     Fault(at="cluster", name="every node killed", play=clusters.kill_all, kind=Kind.CLUSTER, rare=True),
+    Fault(
+        at="store",
+        name="killed, replica promoted by sentinels",
+        play=sentinels.kill_primary,
+        kind=Kind.WATCHED,
+        pace=LOSSY,
+    ),
+    Fault(
+        at="store",
+        name="frozen, replica promoted by sentinels",
+        play=sentinels.freeze_primary,
+        kind=Kind.WATCHED,
+        pace=LOSSY,
+        rare=True,
+    ),
     Fault(at="store", name="full disk, flushed every second", play=losses.fill_disk, kind=Kind.SMALL_DISK),
     Fault(at="embedded store", name="full disk, flushed always", play=losses.fill_disk, kind=Kind.EMBEDDED),
     Fault(at="store, gateway", name="clock steps", play=losses.step_clocks, kind=Kind.FAKED_CLOCK),
