@@ -76,7 +76,7 @@ from gateway.store.clock import StoreClock
 from gateway.store.files import FileStore
 from gateway.store.hooks import HookStore
 from gateway.store.indexes import IndexStore
-from gateway.store.link import Link
+from gateway.store.links import open_link
 from gateway.store.log import LogReader
 from gateway.store.queue import QueueStore
 from gateway.store.runs import Limits as LogLimits
@@ -111,8 +111,8 @@ class Gateway:
     def __init__(self, settings: Settings, store_url: str, *, dev_key: str | None) -> None:
         self._settings = settings
         process_id = secrets.token_hex(6)
-        self._writes = Link(store_url, f"gateway-writes-{process_id}", timeout_s=settings.store_timeout_s)
-        self._reads = Link(store_url, f"gateway-reads-{process_id}", timeout_s=settings.store_timeout_s)
+        self._writes = open_link(store_url, f"gateway-writes-{process_id}", timeout_s=settings.store_timeout_s)
+        self._reads = open_link(store_url, f"gateway-reads-{process_id}", timeout_s=settings.store_timeout_s)
         self.clock = StoreClock()
         self._tail = Tail(store_url, self._writes, self.clock, process_id=process_id, probe_s=settings.probe_s)
         self._build_services(dev_key)

@@ -12,7 +12,7 @@ from gateway.service.access import Access
 from gateway.settings import Settings
 from gateway.store.access import AccessStore
 from gateway.store.clock import StoreClock
-from gateway.store.link import Link
+from gateway.store.links import open_link
 
 
 class Keys:
@@ -81,7 +81,7 @@ class Keys:
 async def open_access(settings: Settings, store_url: str) -> AsyncIterator[Keys]:
     """Give the keys of a store, without serving."""
     timeout_s = settings.store_timeout_s
-    link = Link(store_url, "gateway-keys", timeout_s=timeout_s, patience_s=timeout_s)
+    link = open_link(store_url, "gateway-keys", timeout_s=timeout_s, patience_s=timeout_s)
     task = asyncio.create_task(link.run())
     try:
         yield Keys(Access(AccessStore(link), recheck_s=settings.access_recheck_s), StoreClock())

@@ -66,8 +66,10 @@ AGENT: Final = words(
 )
 REDIS: Final = words(
     "Store to use instead of the embedded one.",
-    "a redis://, rediss:// or unix:// URL",
-    r"^(redis|rediss|unix)://\S+\Z",
+    "a redis://, unix://, redis+cluster:// or redis+sentinel:// URL, rediss… for TLS",
+    r"^((rediss?|unix)://\S+"
+    r"|rediss?\+cluster://([^\s@/?]*@)?[^\s@/?]+/?(\?\S*)?"
+    r"|rediss?\+sentinel://([^\s@/?]*@)?[^\s@/?]+/[^\s/?]+(/\d+)?(\?\S*)?)\Z",
     secret=True,
 )
 DEV_KEY: Final = words(

@@ -12,17 +12,18 @@ from gateway.errors import StoreUnavailable
 from gateway.store import keys
 from gateway.store.clock import StoreClock
 from gateway.store.link import Link
-from gateway.store.subscription import Subscription
+from gateway.store.links import open_subscription
 
 logger = logging.getLogger(__name__)
 
 MISSED_PROBES = 3
+SUBSCRIBE_S = 5.0
 
 
 class Tail:
-    """The subscription, probed through the store's publish path.
+    """The subscription, probed through the store's publish path, at each node of a cluster.
 
-    `healthy` is false once probes are published and not heard: the subscription is then made anew.
+    `healthy` is false once probes are published and none is heard: the connection of each that is not is made anew.
     """
 
     def __init__(self, url: str, link: Link, clock: StoreClock, *, process_id: str, probe_s: float) -> None:
@@ -30,15 +31,16 @@ class Tail:
         self._clock = clock
         self._probe_s = probe_s
         self._process_id = process_id
-        self._subscription = Subscription(url, f"gateway-tail-{process_id}", timeout_s=5.0, on_restored=self._restored)
-        self._missed = 0
-        self._heard = asyncio.Event()
+        name = f"gateway-tail-{process_id}"
+        self._subscription = open_subscription(url, name, timeout_s=SUBSCRIBE_S, on_restored=self._restored)
+        self._missed: dict[str, int] = {}
+        self._heard: dict[str, asyncio.Event] = {}
         self.on_restored: Callable[[], None] = lambda: None
 
     @property
     def healthy(self) -> bool:
-        """Whether the latest probes came back."""
-        return self._link.is_up and self._missed < MISSED_PROBES
+        """Whether the latest probes came back, from one node of a cluster at least."""
+        return self._link.is_up and min(self._missed.values(), default=0) < MISSED_PROBES
 
     async def follow(self, channel: str, handler: Callable[[bytes], None]) -> None:
         """Hear a channel; returns when the store confirmed."""
@@ -66,29 +68,36 @@ class Tail:
         self.on_restored()
 
     async def _probe(self) -> None:
-        channel = keys.probe_channel(self._process_id)
         while True:
-            try:
-                await self._subscription.subscribe(channel, lambda _payload: self._heard.set())
-                break
-            except StoreUnavailable:
-                self._missed += 1
-        while True:
-            try:
-                await self._probe_once(channel)
-                self._missed = 0
-            except (StoreUnavailable, TimeoutError):
-                self._missed += 1
-                if self._missed % MISSED_PROBES == 0:
-                    logger.warning("store notifications do not arrive; connecting anew")
-                    await self._subscription.reset()
+            channels = self._subscription.probes(keys.probe_channel(self._process_id))
+            for channel in self._missed.keys() - set(channels):
+                del self._missed[channel]
+                self._heard.pop(channel, None)
+                self._subscription.unsubscribe(channel)
+            await asyncio.gather(*map(self._probe_one, channels))
             await asyncio.sleep(self._probe_s)
 
-    async def _probe_once(self, channel: str) -> None:
-        self._heard.clear()
+    async def _probe_one(self, channel: str) -> None:
+        missed = self._missed.setdefault(channel, 0)
+        try:
+            await self._hear_probe(channel)
+            self._missed[channel] = 0
+        except (StoreUnavailable, TimeoutError):
+            self._missed[channel] = missed + 1
+            if self._missed[channel] % MISSED_PROBES == 0:
+                logger.warning("store notifications do not arrive; connecting anew")
+                await self._subscription.reset(channel)
+
+    async def _hear_probe(self, channel: str) -> None:
+        heard = self._heard.get(channel)
+        if heard is None:
+            heard = asyncio.Event()
+            await self._subscription.subscribe(channel, lambda _payload: heard.set())
+            self._heard[channel] = heard
+        heard.clear()
         began = time.monotonic()
         await self._clock.sync(self._link)
-        await self._link.call("PUBLISH", channel, "")
+        await self._link.call("SPUBLISH", channel, "")
         async with asyncio.timeout(self._probe_s):
-            await self._heard.wait()
+            await heard.wait()
         telemetry.PROBE_SECONDS.observe(time.monotonic() - began)

@@ -29,7 +29,7 @@ class AccessStore:
         if word is not Word.OK:
             return False
         try:
-            await self._link.call("PUBLISH", keys.ACCESS_CHANNEL, digest)
+            await self._link.call("SPUBLISH", keys.ACCESS_CHANNEL, digest)
         except StoreUnavailable:
             # It is written; without the hint others learn of it when they read the key again.
             logger.info("no process was told of a changed key")

@@ -20,7 +20,7 @@ CONFIG_NAMES: Final = ("appendfsync", "save", "timeout", "maxclients", "min-repl
 NEEDED: Final[Mapping[str, tuple[Argument, ...]]] = {
     "EVAL": ("EVAL", "return 1", 0),
     "EVALSHA": ("EVALSHA", "0" * 40, 0),
-    "PUBLISH": ("PUBLISH", keys.probe_channel("doctor"), ""),
+    "SPUBLISH": ("SPUBLISH", keys.probe_channel("doctor"), ""),
 }
 
 

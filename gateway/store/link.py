@@ -11,31 +11,20 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, Protocol
 
 from redis.exceptions import ResponseError
 
 from gateway import telemetry
 from gateway.errors import StoreUnavailable
 from gateway.store import wire
-from gateway.store.wire import ProtocolBroken, Wire, open_wire, pack
+from gateway.store.refusals import translate
+from gateway.store.sentinel import open_store
+from gateway.store.wire import ProtocolBroken, Wire, pack
 
 logger = logging.getLogger(__name__)
 
 Argument = wire.Argument
-
-# The server answered, and did not do it: another moment, or another node, may.
-_REFUSALS = (
-    "BUSY",
-    "CLUSTERDOWN",
-    "LOADING",
-    "MASTERDOWN",
-    "MISCONF",
-    "NOREPLICAS",
-    "OOM",
-    "READONLY",
-    "TRYAGAIN",
-)
 
 # An address may lead elsewhere after a failover; a connection younger than this was made to where it leads now.
 SETTLED_S = 1.0
@@ -43,11 +32,55 @@ SETTLED_S = 1.0
 BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
 
-class Link:
+class Link(Protocol):
+    """What leads to the store: one connection, or one to each node of a cluster."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a connection stands."""
+
+    @property
+    def calls_open(self) -> int:
+        """How many calls wait for a reply."""
+
+    @property
+    def oldest_call_s(self) -> float:
+        """How long the oldest of them waits."""
+
+    @property
+    def trouble(self) -> str:
+        """Why no connection stands, as far as the last try told; empty while one does."""
+
+    async def wait_up(self, timeout_s: float) -> bool:
+        """Wait for a connection; False when none came in time."""
+
+    def call(self, *command: Argument) -> Awaitable[Any]:
+        """Send one command and return what waits for its reply: bytes, int, None or a list of them.
+
+        Raises:
+            StoreUnavailable: `outcome` is `not_written` or `unknown`.
+            ResponseError: the server refused the command itself.
+        """
+
+    async def call_many(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
+        """Send several commands at once and return their replies in order; the first error is raised."""
+
+    async def check_primary(self, key: str, /) -> None:
+        """Make sure that a primary answers for a key: a replica may lack what its primary has.
+
+        Raises:
+            StoreUnavailable: a replica answered, or nobody.
+        """
+
+    async def run(self) -> None:
+        """Connect, serve calls, and connect again when that ends; for ever."""
+
+
+class NodeLink:
     """A connection that owns its reconnection; `call` is safe from any number of tasks.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`.
+        url: Of one server, or of sentinels, which are asked for it each time.
         timeout_s: A call older than this breaks the connection; its outcome is unknown.
         patience_s: How long a call waits for a connection before it fails, not written.
     """
@@ -69,6 +102,12 @@ class Link:
         self._open: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._connected_at_s = 0.0
         self.connects = 0
+        self.trouble = ""
+
+    @property
+    def connection(self) -> Wire | None:
+        """The connection, while it stands."""
+        return self._connection
 
     @property
     def is_up(self) -> bool:
@@ -135,17 +174,32 @@ class Link:
         self._open.append((reply, time.monotonic()))
         return reply
 
+    async def call_importing(self, *command: Argument) -> Any:
+        """Send a command for keys that move here from another node of a cluster.
+
+        Raises:
+            StoreUnavailable, ResponseError: as `call`.
+        """
+        connection = await self._connected()
+        # The server remembers the first for the second only: nothing may come between.
+        permission = self.begin(connection, "ASKING")
+        reply = self.begin(connection, *command)
+        await asyncio.wait([permission])
+        permission.exception()
+        return await reply
+
     async def run(self) -> None:
         """Connect, serve calls, and connect again when that ends; for ever."""
         failures = 0
         while True:
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    connection = await open_wire(self._url, self._name)
+                    connection = await open_store(self._url, self._name)
                 self.connects += 1
                 failures = 0
                 await self._serve(connection)
             except (ResponseError, OSError, TimeoutError) as error:
+                self.trouble = f"{type(error).__name__}: {error}"
                 logger.debug("store connection %s: %s", self._name, error)
             await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
             failures += 1
@@ -154,6 +208,7 @@ class Link:
         connection.take = self._take
         self._connection = connection
         self._connected_at_s = time.monotonic()
+        self.trouble = ""
         self._up.set()
         watching = asyncio.create_task(self._watch(connection))
         try:
@@ -173,13 +228,13 @@ class Link:
         if future.done():
             return
         if isinstance(reply, ResponseError):
-            future.set_exception(_translate(reply))
+            future.set_exception(translate(reply))
             if str(reply).startswith("READONLY"):
                 self._leave_replica()
         else:
             future.set_result(reply)
 
-    async def check_primary(self) -> None:
+    async def check_primary(self, _key: str = "") -> None:
         """Make sure that a primary answers: a replica may lack what its primary has.
 
         Raises:
@@ -227,10 +282,3 @@ class Link:
 def _is_replica(hello: Any) -> bool:
     """Tell what a server says of itself, in pairs of a name and a value."""
     return isinstance(hello, list) and dict(zip(hello[::2], hello[1::2], strict=True)).get(b"role") == b"replica"
-
-
-def _translate(error: ResponseError) -> Exception:
-    text = str(error)
-    if text.startswith(_REFUSALS):
-        return StoreUnavailable(f"The store does not take this now: {text}", outcome="not_written")
-    return error

@@ -91,12 +91,12 @@ class LogReader:
             self._link, [name.record, name.stream], [max(from_seq, 0), entries, payload_bytes]
         )
         if word is Word.MISSING:
-            await self._link.check_primary()
+            await self._link.check_primary(name.record)
             raise NotFound("There is no such run.")
         head = _head(reply)
         if from_seq > head.seq:
             # A log that lacks what was read from it has lost it, unless a replica tells that lags behind.
-            await self._link.check_primary()
+            await self._link.check_primary(name.record)
         return head, _entries(reply)
 
     async def read_event(self, name: LogName, seq: int) -> bytes | None:
@@ -116,7 +116,7 @@ class LogReader:
         """
         word, reply = await READ_NEWEST.call(self._link, [name.record, name.stream], [entries, payload_bytes])
         if word is Word.MISSING:
-            await self._link.check_primary()
+            await self._link.check_primary(name.record)
             raise NotFound("There is no such run.")
         return _head(reply), _entries(reply)[::-1]
 

@@ -4,32 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from gateway.errors import StoreUnavailable
 from gateway.store.link import BACKOFF_S
-from gateway.store.wire import ProtocolBroken, Wire, open_wire, pack
+from gateway.store.sentinel import open_store
+from gateway.store.wire import ProtocolBroken, Wire, pack
 
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[bytes], None]
 
 
-class Subscription:
-    """All channels of this process on one connection.
+class Displaced(Exception):
+    """A channel's slot has moved to another node of the cluster: subscribe there."""
 
+
+class Subscription:
+    """Channels of this process on one connection.
+
+    They are sharded channels: a server that is no cluster serves them as others.
     After a lost connection every channel is subscribed again; once the server confirmed all of them, `on_restored`
     is called, since what was published meanwhile is lost.
+
+    Args:
+        on_displaced: Called with channels that this node of a cluster serves no more, and with its refusal if it
+            refused them; they are forgotten here. Without it, a refusal ends the connection.
+        on_lost: Called when a connection is lost.
     """
 
-    def __init__(self, url: str, name: str, *, timeout_s: float, on_restored: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        *,
+        timeout_s: float,
+        on_restored: Callable[[], None],
+        on_displaced: Callable[[Sequence[str], ResponseError | None], None] | None = None,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
         self._url = url
         self._name = name
         self._timeout_s = timeout_s
         self._on_restored = on_restored
+        self._on_displaced = on_displaced
+        self._on_lost = on_lost
         self._handlers: dict[bytes, Handler] = {}
         self._waiting: dict[bytes, list[asyncio.Future[None]]] = {}
         self._connection: Wire | None = None
@@ -42,13 +64,14 @@ class Subscription:
 
         Raises:
             StoreUnavailable: no confirmation in time; the channel stays wanted.
+            Displaced: another node of the cluster has it; it is forgotten here.
         """
         name = channel.encode()
         self._handlers[name] = handler
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(name, []).append(confirmed)
         if self._connection is not None:
-            self._connection.send(pack(("SUBSCRIBE", name)))
+            self._connection.send(pack(("SSUBSCRIBE", name)))
         try:
             async with asyncio.timeout(self._timeout_s):
                 await confirmed
@@ -69,9 +92,22 @@ class Subscription:
         name = channel.encode()
         self._handlers.pop(name, None)
         if self._connection is not None:
-            self._connection.send(pack(("UNSUBSCRIBE", name)))
+            self._connection.send(pack(("SUNSUBSCRIBE", name)))
 
-    async def reset(self) -> None:
+    def adopt(self, channel: str, handler: Handler) -> None:
+        """Hear a channel that was heard elsewhere; `on_restored` is called once the server confirmed."""
+        name = channel.encode()
+        self._handlers[name] = handler
+        self._unconfirmed.add(name)
+        self._restoring = True
+        if self._connection is not None:
+            self._connection.send(pack(("SSUBSCRIBE", name)))
+
+    def probes(self, channel: str) -> list[str]:
+        """Return the channels, named after `channel`, that prove together that notifications arrive."""
+        return [channel]
+
+    async def reset(self, _channel: str = "") -> None:
         """Drop the connection; it is made again. For a connection that has gone deaf."""
         if self._connection is not None:
             self._connection.close()
@@ -82,7 +118,7 @@ class Subscription:
         while True:
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    connection = await open_wire(self._url, self._name)
+                    connection = await open_store(self._url, self._name)
                 failures = 0
                 await self._serve(connection)
             except (ResponseError, OSError, TimeoutError) as error:
@@ -97,23 +133,41 @@ class Subscription:
             self._unconfirmed = set(self._handlers)
             self._restoring = True
             for name in self._handlers:
-                connection.send(pack(("SUBSCRIBE", name)))
+                connection.send(pack(("SSUBSCRIBE", name)))
             self._check_restored()
             await connection.lost
         finally:
             self._connection = None
             connection.close()
+            self._on_lost()
 
     def _take(self, message: Any) -> None:
         if isinstance(message, ResponseError):
-            raise ProtocolBroken(str(message))
+            if self._on_displaced is None:
+                raise ProtocolBroken(str(message))
+            # It does not say which channel it refuses; to subscribe twice does no harm.
+            self._displace([*(self._unconfirmed | self._waiting.keys())], message)
+            return
         kind, channel, payload = message
-        if kind == b"message":
+        if kind == b"smessage":
             handler = self._handlers.get(channel)
             if handler is not None:
                 self._hand_over(handler, channel, payload)
-        elif kind == b"subscribe":
+        elif kind == b"ssubscribe":
             self._confirm(channel)
+        elif kind == b"sunsubscribe" and channel in self._handlers:
+            self._displace([channel], None)
+
+    def _displace(self, names: Sequence[bytes], refusal: ResponseError | None) -> None:
+        if self._on_displaced is None:
+            return
+        for name in names:
+            self._handlers.pop(name, None)
+            self._unconfirmed.discard(name)
+            for waiting in self._waiting.pop(name, []):
+                if not waiting.done():
+                    waiting.set_exception(Displaced())
+        self._on_displaced([name.decode() for name in names], refusal)
 
     def _hand_over(self, handler: Handler, channel: bytes, payload: bytes) -> None:
         try:

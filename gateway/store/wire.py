@@ -69,6 +69,7 @@ class Wire(asyncio.Protocol):
         self.take = reply.set_result
         self.send(pack(command))
         await asyncio.wait([reply, self.lost], return_when=asyncio.FIRST_COMPLETED)
+        self.take = _refuse
         if not reply.done():
             raise ProtocolBroken("the connection was lost")
         if isinstance(reply.result(), ResponseError):
@@ -142,7 +143,6 @@ async def open_wire(url: str, name: str) -> Wire:
         except BaseException:
             wire.close()
             raise
-    wire.take = _refuse
     return wire
 
 

@@ -33,7 +33,7 @@ from gateway.edge.stream_connection import StreamConnection
 from gateway.service.access import Access
 from gateway.store.access import AccessStore
 from gateway.store.embedded import borrow_store
-from gateway.store.link import Link
+from gateway.store.link import Link, NodeLink
 from loadtest.targets import KEY
 
 HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
@@ -111,7 +111,7 @@ def _read_secret(headers: Headers) -> str:
 async def main(port: int, folder: Path, fsync: str, name: str) -> None:
     """Serve until the process is ended."""
     async with borrow_store(folder, fsync="always" if fsync == "always" else "everysec") as url:
-        link = Link(url, "bare")
+        link = NodeLink(url, "bare")
         running = asyncio.create_task(link.run())
         access = Access(AccessStore(link), recheck_s=5, static_key=KEY) if name == "bare-auth" else None
         bare = Bare(link if name == "bare-store" else None, access, checks=name == "bare-checks")

@@ -15,9 +15,11 @@ from typing import Any
 import msgspec
 
 from tests.faults.address import Address
+from tests.support.clusters import Cluster, run_cluster
 from tests.support.processes import GatewayProcess, serving
 from tests.support.proxy import Far, Proxy, lay_proxy
 from tests.support.running import RunningStore, wait_until
+from tests.support.sentinels import Watched, run_watched
 
 DISK_MIB = 24
 LINK_S = 30.0
@@ -35,6 +37,8 @@ class Kind(StrEnum):
     SMALL_DISK = "small_disk"  # the store, flushed every second, on a disk that can be filled
     FAKED_CLOCK = "faked_clock"  # a store and a gateway whose clocks can be put, each by itself
     EMBEDDED = "embedded"  # the gateway's own store, on a disk that can be filled
+    CLUSTER = "cluster"  # two workers, and a cluster of three primaries with a replica each
+    WATCHED = "watched"  # two workers, and a store and its replica that sentinels watch over
     FOREIGN = "foreign"  # somebody else's gateway
 
 
@@ -50,6 +54,8 @@ class Bench(msgspec.Struct, kw_only=True):
     store_hop: Proxy | None = None
     replica: RunningStore | None = None
     replica_hop: Proxy | None = None
+    cluster: Cluster | None = None
+    watched: Watched | None = None
 
     @property
     def the_gateway(self) -> GatewayProcess:
@@ -68,6 +74,18 @@ class Bench(msgspec.Struct, kw_only=True):
         """The relay before the store, where it is ours."""
         assert self.store_hop is not None
         return self.store_hop
+
+    @property
+    def the_cluster(self) -> Cluster:
+        """The cluster, where the store is one."""
+        assert self.cluster is not None
+        return self.cluster
+
+    @property
+    def the_watched(self) -> Watched:
+        """The servers and their sentinels, where the store has some."""
+        assert self.watched is not None
+        return self.watched
 
     async def start_store(self) -> None:
         """Start the store, or start it again."""
@@ -117,6 +135,10 @@ async def open_bench(kind: Kind, folder: Path) -> AsyncIterator[Bench]:
         async with _open_embedded(folder) as bench:
             yield bench
         return
+    if kind in (Kind.CLUSTER, Kind.WATCHED):
+        async with _open_many(kind, folder) as bench:
+            yield bench
+        return
     async with AsyncExitStack() as stack:
         place = stack.enter_context(small_disk(folder / "disk")) if kind is Kind.SMALL_DISK else folder / "store"
         store = await start_store(stack, place, kind, folder)
@@ -156,6 +178,30 @@ async def _open_embedded(folder: Path) -> AsyncIterator[Bench]:
             direct=Address(gateway.url, gateway.key),
             client_hop=client_hop,
             gateway=gateway,
+        )
+
+
+@asynccontextmanager
+async def _open_many(kind: Kind, folder: Path) -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        cluster, watched = None, None
+        if kind is Kind.CLUSTER:
+            cluster = await stack.enter_async_context(run_cluster(folder, replicas=1))
+            url = cluster.url
+        else:
+            watched = await stack.enter_async_context(run_watched(folder))
+            url = watched.url
+        settings = {**SETTINGS, "redis_url": url}
+        gateway = await stack.enter_async_context(serving(folder / "data", workers=2, **settings))
+        client_hop = await stack.enter_async_context(lay_proxy(gateway.port))
+        yield Bench(
+            kind=kind,
+            folder=folder,
+            direct=Address(gateway.url, gateway.key),
+            client_hop=client_hop,
+            gateway=gateway,
+            cluster=cluster,
+            watched=watched,
         )
 
 

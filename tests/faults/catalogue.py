@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tests.faults import deaths, failovers, losses
+from tests.faults import clusters, deaths, failovers, losses, sentinels
 from tests.faults.bench import Kind
 from tests.faults.crew import Pace
 from tests.faults.network import HOP_FAULTS, Play, on_client_hop, on_store_hop
@@ -18,6 +18,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         at: The hop or the process that it befalls.
         kind: The bench that it is done on.
         covered: Whether another scenario of the test suite does the same, so that the short form leaves it out.
+        rare: Whether only the long form does it, for the time that it takes.
     """
 
     at: str
@@ -26,6 +27,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind = Kind.OUTER
     pace: Pace = Pace()
     covered: bool = False
+    rare: bool = False
 
     @property
     def title(self) -> str:
@@ -81,6 +83,47 @@ FAULTS = [
         pace=LOSSY,
     ),
     Fault(at="store", name="primary demoted, connections stay", play=failovers.demote_primary, kind=Kind.REPLICATED),
+    Fault(
+        at="cluster",
+        name="a primary killed, its replica promoted, writes lost",
+        play=clusters.lose_writes,
+        kind=Kind.CLUSTER,
+        pace=LOSSY,
+    ),
+    Fault(
+        at="cluster",
+        name="a primary killed, its replica promoted",
+        play=clusters.kill_primary,
+        kind=Kind.CLUSTER,
+        pace=LOSSY,
+        rare=True,
+    ),
+    Fault(
+        at="cluster",
+        name="a primary frozen, its replica promoted",
+        play=clusters.freeze_primary,
+        kind=Kind.CLUSTER,
+        pace=LOSSY,
+        rare=True,
+    ),
+    Fault(at="cluster", name="roles changed in good order", play=clusters.change_roles, kind=Kind.CLUSTER, rare=True),
+    Fault(at="cluster", name="the run's slot moved", play=clusters.move_slot, kind=Kind.CLUSTER),
+    Fault(at="cluster", name="every node killed", play=clusters.kill_all, kind=Kind.CLUSTER, rare=True),
+    Fault(
+        at="store",
+        name="killed, replica promoted by sentinels",
+        play=sentinels.kill_primary,
+        kind=Kind.WATCHED,
+        pace=LOSSY,
+    ),
+    Fault(
+        at="store",
+        name="frozen, replica promoted by sentinels",
+        play=sentinels.freeze_primary,
+        kind=Kind.WATCHED,
+        pace=LOSSY,
+        rare=True,
+    ),
     Fault(at="store", name="full disk, flushed every second", play=losses.fill_disk, kind=Kind.SMALL_DISK),
     Fault(at="embedded store", name="full disk, flushed always", play=losses.fill_disk, kind=Kind.EMBEDDED),
     Fault(at="store, gateway", name="clock steps", play=losses.step_clocks, kind=Kind.FAKED_CLOCK),

@@ -21,6 +21,7 @@ from gateway.hub.tail import Tail
 from gateway.store.clock import StoreClock
 from gateway.store.link import Link
 from gateway.store.log import LogName, LogReader
+from gateway.store.subscription import Subscription
 from tests.hub.clients import Client, Plain
 from tests.hub.following import SMALL
 from tests.hub.logs import Log, open_link
@@ -61,7 +62,7 @@ class World:
 
     async def listeners(self, log: Log) -> int:
         """Return how many connections hear a log's notifications."""
-        _, count = await self.link.call("PUBSUB", "NUMSUB", log.name.channel)
+        _, count = await self.link.call("PUBSUB", "SHARDNUMSUB", log.name.channel)
         return int(count)
 
 
@@ -171,7 +172,7 @@ async def test_garbage_on_the_stores_channel_hurts_nobody(store: RunningStore, l
         client = Client()
         await world.connect(log, client)
         for payload in (b"", b"\xff\xfe", b"1 2 3", b"99 running 0 1 0\n"):
-            await world.link.call("PUBLISH", log.name.channel, payload)
+            await world.link.call("SPUBLISH", log.name.channel, payload)
         await log.append("a")
         await wait_until(lambda: client.seqs == [1, 2])
 
@@ -280,7 +281,9 @@ async def test_no_confirmation_means_that_the_store_is_away(store: RunningStore,
     async with lay_relay(store.url, short_path) as relay, open_world(store.url, relay.url) as world:
         await world.hub.acquire((await Log(world.link).create()).name)
         relay.deafen()
-        world.tail._subscription._timeout_s = 0.05
+        subscription = world.tail._subscription
+        assert isinstance(subscription, Subscription)
+        subscription._timeout_s = 0.05
         with pytest.raises(StoreUnavailable):
             await world.hub.acquire(log.name)
-        assert not world.tail._subscription._waiting
+        assert not subscription._waiting

@@ -15,7 +15,7 @@ from gateway.domain.access import Grant, KeyRecord, Principal
 from gateway.errors import Forbidden, InvalidBody, KeyEnded, NotFound, StoreUnavailable, Unauthenticated
 from gateway.service.access import KEY_CHARS, STATIC_KEY_ID, Access, digest_key, new_key_id
 from gateway.store.access import AccessStore
-from gateway.store.link import Link
+from gateway.store.link import NodeLink
 from tests.support.running import RunningStore
 
 ADA = Principal(id="ada", name="Ada", email="ada@example.org")
@@ -427,7 +427,7 @@ async def test_the_signing_secret_is_the_stores(house: House) -> None:
 
 async def test_the_real_store_keeps_keys(store: RunningStore) -> None:
     """A key made by one process is recognised by another, and revoked for good: making it again revives nothing."""
-    link = Link(store.url, "test-access", timeout_s=5.0)
+    link = NodeLink(store.url, "test-access", timeout_s=5.0)
     running = asyncio.create_task(link.run())
     one, two = (Access(AccessStore(link), recheck_s=60.0) for _ in range(2))
     key, record = await one.create_key(tenant="kept", name=None, principal=ADA, scopes=READ, agents=None, now_ms=1)

@@ -38,7 +38,7 @@ async def test_everybody_waits_until_the_queue_is_heard(store: RunningStore) -> 
         serving = asyncio.create_task(tail.run())
         await wait_until(lambda: len(heard) == 2)
         for _ in waiting:
-            await link.call("PUBLISH", keys.queue_channel("t", queue), "1")
+            await link.call("SPUBLISH", keys.queue_channel("t", queue), "1")
         async with asyncio.timeout(30):
             await asyncio.gather(*waiting)
         serving.cancel()

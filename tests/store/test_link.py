@@ -11,7 +11,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from gateway.errors import StoreUnavailable
-from gateway.store.link import Link
+from gateway.store.link import NodeLink
 from tests.support.running import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -44,10 +44,10 @@ class Server:
 
 
 @asynccontextmanager
-async def linked(speaker: Server | None = None, *, timeout_s: float = 5.0) -> AsyncIterator[Link]:
+async def linked(speaker: Server | None = None, *, timeout_s: float = 5.0) -> AsyncIterator[NodeLink]:
     """Give a link to a server that says what it is told to."""
     server = await asyncio.start_server((speaker or Server()).answer, "127.0.0.1", 0)
-    link = Link(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", "test", timeout_s=timeout_s)
+    link = NodeLink(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", "test", timeout_s=timeout_s)
     running = asyncio.create_task(link.run())
     try:
         yield link

@@ -60,7 +60,7 @@ async def test_nothing_that_is_published_after_the_confirmation_is_missed(store:
         heard: list[bytes] = []
         names = [channel() for _ in range(20)]
         await asyncio.gather(*(subscription.subscribe(name, heard.append) for name in names))
-        await link.call_many([("PUBLISH", name, name) for name in names])
+        await link.call_many([("SPUBLISH", name, name) for name in names])
         await wait_until(lambda: len(heard) == len(names))
         assert heard == [name.encode() for name in names]
 
@@ -71,7 +71,7 @@ async def test_hundreds_may_subscribe_at_once(store: RunningStore, link: Link) -
         names = [channel() for _ in range(500)]
         async with asyncio.timeout(10):
             await asyncio.gather(*(subscription.subscribe(name, lambda _payload: None) for name in names))
-        counts = await link.call("PUBSUB", "NUMSUB", *names)
+        counts = await link.call("PUBSUB", "SHARDNUMSUB", *names)
         assert counts[1::2] == [1] * len(names)
 
 
@@ -83,14 +83,14 @@ async def test_who_unsubscribed_hears_nothing(store: RunningStore, link: Link) -
         await subscription.subscribe(name, heard.append)
         subscription.unsubscribe(name)
         await wait_until(lambda: _counts(link, name, 0))
-        await link.call("PUBLISH", name, "unheard")
+        await link.call("SPUBLISH", name, "unheard")
         await subscription.subscribe(name, heard.append)
-        await link.call("PUBLISH", name, "heard")
+        await link.call("SPUBLISH", name, "heard")
         await wait_until(lambda: heard == [b"heard"])
 
 
 async def _counts(link: Link, name: str, wanted: int) -> bool:
-    return bool((await link.call("PUBSUB", "NUMSUB", name))[1] == wanted)
+    return bool((await link.call("PUBSUB", "SHARDNUMSUB", name))[1] == wanted)
 
 
 async def test_a_killed_connection_is_made_anew_with_all_its_channels(store: RunningStore, link: Link) -> None:
@@ -105,9 +105,9 @@ async def test_a_killed_connection_is_made_anew_with_all_its_channels(store: Run
             before = len(restored)
             await kill(link, name)
             await wait_until(lambda before=before: len(restored) > before)
-            counts = await link.call("PUBSUB", "NUMSUB", *names)
+            counts = await link.call("PUBSUB", "SHARDNUMSUB", *names)
             assert counts[1::2] == [1] * len(names)
-            await link.call("PUBLISH", names[-1], str(round_number))
+            await link.call("SPUBLISH", names[-1], str(round_number))
             await wait_until(lambda n=round_number: heard[-1:] == [str(n).encode()])
 
 
@@ -122,7 +122,7 @@ async def test_who_subscribes_while_the_store_is_away_is_served_when_it_is_back(
         heard: list[bytes] = []
         wanted = channel()
         await subscription.subscribe(wanted, heard.append)
-        await link.call("PUBLISH", wanted, "x")
+        await link.call("SPUBLISH", wanted, "x")
         await wait_until(lambda: heard == [b"x"])
 
 
@@ -139,7 +139,7 @@ async def test_a_handler_that_fails_is_its_own_trouble(store: RunningStore, link
         await subscription.subscribe(bad, fail)
         await subscription.subscribe(good, heard.append)
         before = len(restored)
-        await link.call_many([("PUBLISH", bad, "x"), ("PUBLISH", good, "y")])
+        await link.call_many([("SPUBLISH", bad, "x"), ("SPUBLISH", good, "y")])
         await wait_until(lambda: heard == [b"y"])
         assert len(restored) == before
 

@@ -21,7 +21,7 @@ from gateway.errors import GatewayError
 from gateway.settings import Settings, load, variable
 from gateway.store.condition import StoreCondition, read_condition
 from gateway.store.embedded import borrow_store
-from gateway.store.link import Link
+from gateway.store.links import open_link
 
 MARKS: Final = {"good": "ok     ", "note": "note   ", "warning": "WARNING", "problem": "PROBLEM"}
 ROOM: Final = max(map(len, MARKS.values()))
@@ -98,7 +98,8 @@ async def _examine_store(settings: Settings) -> Sequence[Finding]:
 
 
 async def _read(settings: Settings, store_url: str) -> StoreCondition:
-    link = Link(store_url, "gateway-doctor", timeout_s=settings.store_timeout_s, patience_s=settings.store_timeout_s)
+    timeout_s = settings.store_timeout_s
+    link = open_link(store_url, "gateway-doctor", timeout_s=timeout_s, patience_s=timeout_s)
     task = asyncio.create_task(link.run())
     try:
         return await read_condition(link)

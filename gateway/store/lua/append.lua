@@ -155,9 +155,9 @@ end
 if count > 0 then
   local top = string.format('%.0f ', before + 1) .. status .. ' '
   if bytes <= tonumber(ARGV[17]) then
-    redis.call('PUBLISH', ARGV[1], top .. before_tag .. ' ' .. table.concat(header, ' ') .. '\n' .. table.concat(lines))
+    redis.call('SPUBLISH', ARGV[1], top .. before_tag .. ' ' .. table.concat(header, ' ') .. '\n' .. table.concat(lines))
   else
-    redis.call('PUBLISH', ARGV[1], string.format('%.0f ', head) .. status .. ' 0 ' .. head_tag .. ' 0\n')
+    redis.call('SPUBLISH', ARGV[1], string.format('%.0f ', head) .. status .. ' 0 ' .. head_tag .. ' 0\n')
   end
 end
 return reply('OK', first, last)

@@ -63,10 +63,10 @@ else
     'holder_seq', head)
 end
 if bytes <= tonumber(ARGV[8]) then
-  redis.call('PUBLISH', ARGV[1], first .. ' ' .. status .. ' ' .. before_tag .. ' ' .. table.concat(header, ' ') .. '\n'
+  redis.call('SPUBLISH', ARGV[1], first .. ' ' .. status .. ' ' .. before_tag .. ' ' .. table.concat(header, ' ') .. '\n'
     .. table.concat(lines))
 else
-  redis.call('PUBLISH', ARGV[1], head .. ' ' .. status .. ' 0 ' .. head_tag .. ' 0\n')
+  redis.call('SPUBLISH', ARGV[1], head .. ' ' .. status .. ' 0 ' .. head_tag .. ' 0\n')
 end
 if writer ~= '' then
   redis.call('HSET', KEYS[3], writer, attempt .. ' ' .. ARGV[13] .. ' ' .. first .. ' ' .. head .. ' ' .. ARGV[14])

@@ -6,5 +6,5 @@ local LANES_AT_ONCE = 500
 redis.call('HSET', LIMITS, ARGV[1], ARGV[2])
 local woken = 0
 while woken < LANES_AT_ONCE and wake(ARGV[1]) do woken = woken + 1 end
-if woken > 0 then redis.call('PUBLISH', ARGV[3], '1') end
+if woken > 0 then redis.call('SPUBLISH', ARGV[3], '1') end
 return {'OK', woken == LANES_AT_ONCE and '1' or '0'}

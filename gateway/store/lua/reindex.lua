@@ -45,7 +45,7 @@ if known ~= status then
   if seq > most then redis.call('XTRIM', KEYS[5], 'MINID', string.format('%.0f', first)) end
   redis.call('HSET', KEYS[4], 'head_seq', text, 'head_tag', ARGV[8], 'first_seq', string.format('%.0f', first),
     'status', 'open')
-  redis.call('PUBLISH', ARGV[7], text .. ' open ' .. (head[2] or '0') .. ' ' .. ARGV[8] .. ' ' .. #line .. '\n' .. line)
+  redis.call('SPUBLISH', ARGV[7], text .. ' open ' .. (head[2] or '0') .. ' ' .. ARGV[8] .. ' ' .. #line .. '\n' .. line)
 end
 leave()
 return {'OK', seq}

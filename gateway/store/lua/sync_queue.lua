@@ -29,5 +29,5 @@ else
     woken = return_permit(run_id) or woken
   end
 end
-if woken then redis.call('PUBLISH', ARGV[8], '1') end
+if woken then redis.call('SPUBLISH', ARGV[8], '1') end
 return {'OK'}

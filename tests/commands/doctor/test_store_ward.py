@@ -13,7 +13,7 @@ import pytest
 from gateway.commands.doctor.finding import Finding, has_problem
 from gateway.commands.doctor.store_ward import judge_store
 from gateway.store.condition import StoreCondition, read_condition
-from gateway.store.link import Link
+from gateway.store.link import Link, NodeLink
 from tests.support.running import RunningStore
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +34,7 @@ async def a_store(**options: str) -> AsyncIterator[RunningStore]:
 @asynccontextmanager
 async def linked(url: str) -> AsyncIterator[Link]:
     """Give a link to a store."""
-    link = Link(url, "test")
+    link = NodeLink(url, "test")
     task = asyncio.create_task(link.run())
     try:
         yield link

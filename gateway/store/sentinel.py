@@ -1,0 +1,74 @@
+"""The way to a store that is one server: to the one that is named, or to the one that sentinels say is the primary."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+
+from gateway.store.store_url import Kind, StoreUrl, join_address, read_url
+from gateway.store.wire import Wire, open_wire
+
+logger = logging.getLogger(__name__)
+
+MASTER: Final = b"master"
+
+
+class NoPrimary(ConnectionError):
+    """No sentinel that answers leads to a primary; the text has what each of them said."""
+
+
+async def open_store(url: str, name: str) -> Wire:
+    """Return a connection to the store; through sentinels, to what says itself that it is the primary.
+
+    Raises:
+        OSError, TimeoutError: nobody answers there.
+        ResponseError: the server does not take the credentials, or the database.
+    """
+    store = read_url(url)
+    return await open_primary(store, name) if store.kind is Kind.SENTINEL else await open_wire(url, name)
+
+
+async def open_primary(store: StoreUrl, name: str) -> Wire:
+    """Return a connection to the primary that the first sentinel who knows one names.
+
+    Raises:
+        NoPrimary: none does, or it is none any more.
+    """
+    said: list[str] = []
+    tried: set[str] = set()
+    for address in store.hosts:
+        try:
+            primary = await _ask_sentinel(store, address, name)
+            if primary not in tried:
+                tried.add(primary)
+                return await _open_if_primary(store.node(primary), name)
+        except (ResponseError, OSError, TimeoutError) as error:
+            said.append(f"{address}: {error or type(error).__name__}")
+    raise NoPrimary(f"no sentinel leads to the primary of {store.service}: {'; '.join(said)}")
+
+
+async def _ask_sentinel(store: StoreUrl, address: str, name: str) -> str:
+    wire = await open_wire(store.sentinel(address), name)
+    try:
+        found: Any = await wire.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", store.service)
+    finally:
+        wire.close()
+    if found is None:
+        raise NoPrimary(f"it knows no service {store.service}")
+    return join_address(found[0].decode(), int(found[1]))
+
+
+async def _open_if_primary(url: str, name: str) -> Wire:
+    """A sentinel may name for a while what has been demoted, or is about to be promoted."""
+    wire = await open_wire(url, name)
+    try:
+        role = (await wire.ask("ROLE"))[0]
+    except BaseException:
+        wire.close()
+        raise
+    if role != MASTER:
+        wire.close()
+        raise NoPrimary(f"it names a server whose role is {role.decode()}")
+    return wire

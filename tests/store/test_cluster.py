@@ -1,0 +1,132 @@
+"""A cluster of three primaries: runs in all slots, wherever these are and while they move."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from ulid import ULID
+
+from tests.support.clusters import Cluster, ServerProcess, find_redis, run_cluster, slot_of_run
+from tests.support.native import accepted
+from tests.support.readers import SseReader
+from tests.support.running import RunningGateway, run_gateway, wait_until
+from tests.support.transcripts import Transcript, read_log
+
+pytestmark = pytest.mark.anyio
+
+RUNS = 24
+
+
+@pytest.fixture(scope="module", params=["valkey", "redis"])
+async def cluster(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[Cluster]:
+    """Three primaries without replicas: of the bundled Valkey, and of the oldest Redis that a distribution has."""
+    binary = find_redis() if request.param == "redis" else None
+    if request.param == "redis" and binary is None:
+        pytest.skip("NOT TRIED: a cluster of Redis needs redis-server (the package redis-server)")
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder:
+        async with run_cluster(Path(folder), binary=binary) as cluster:
+            yield cluster
+
+
+@pytest.fixture
+async def gateways(cluster: Cluster) -> AsyncIterator[list[RunningGateway]]:
+    """Two gateways over it, of one tenant."""
+    tenant = f"t{ULID()}"
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(run_gateway(cluster.url, tenant=tenant)) for _ in range(2)]
+
+
+async def test_runs_of_all_nodes_are_written_at_one_gateway_and_read_live_at_another(
+    cluster: Cluster, gateways: list[RunningGateway]
+) -> None:
+    """Whatever node has a run: its log is dense, and each event reaches readers elsewhere as it is written."""
+    here, there = gateways
+    runs = [(await here.create_run())["id"] for _ in range(RUNS)]
+    assert {(await cluster.owner(slot_of_run(run))).port for run in runs} == {node.port for node in cluster.primaries}
+    readers = [SseReader(there.url, there.key, run, transcript=Transcript()) for run in runs]
+    async with asyncio.TaskGroup() as reading:
+        for reader in readers:
+            reading.create_task(reader.run())
+        for number in range(5):
+            for run in runs:
+                accepted(await here.append(run, ("log", {"level": "info", "message": str(number)})))
+        for reader in readers:
+            await reader.transcript.reaches(8, timeout_s=2)
+        for run in runs:
+            accepted(await here.append(run, ("run.completed", {"output": None})))
+    for run, reader in zip(runs, readers, strict=True):
+        log = await read_log(here.client, run)
+        assert [seq for seq, _ in log] == list(range(1, len(log) + 1))
+        assert reader.transcript.seqs == [seq for seq, _ in log]
+    listed = accepted(await there.client.get("/v1/runs", params={"status": "completed", "limit": 100}))["data"]
+    assert {run["id"] for run in listed} == set(runs)
+
+
+async def says(one: ServerProcess, other: ServerProcess, word: str) -> None:
+    """Wait until one of two nodes has refused a call with a word once more."""
+
+    async def count() -> int:
+        told = [(await node.info("errorstats")).get(f"errorstat_{word}", "count=0") for node in (one, other)]
+        return sum(int(fields.removeprefix("count=")) for fields in told)
+
+    before = await count()
+
+    async def grew() -> bool:
+        return await count() > before
+
+    await wait_until(grew)
+
+
+async def test_a_slot_moves_while_its_run_is_written_and_read(cluster: Cluster, gateways: list[RunningGateway]) -> None:
+    """Key by key to another node and back: appends wait or are refused as not written, and nothing is lost or twice."""
+    here, there = gateways
+    run = (await here.create_run())["id"]
+    slot = slot_of_run(run)
+    reader = SseReader(there.url, there.key, run, transcript=Transcript())
+    moving = asyncio.Event()
+    written: list[str] = []
+
+    async def write() -> None:
+        number = 0
+        while not moving.is_set() or number < 10:
+            number += 1
+            mark = f"m{number}"
+            body = {"type": "log", "data": {"level": "info", "message": mark}, "writer": "w", "writer_seq": number}
+            while (answer := await here.client.post(f"/v1/runs/{run}/events", json=body)).status_code == 503:
+                assert answer.json()["outcome"] == "not_written"
+            accepted(answer)
+            written.append(mark)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(reader.run())
+        writing = tasks.create_task(write())
+        for _ in range(3):
+            source = await cluster.owner(slot)
+            target = next(node for node in cluster.primaries if node is not source)
+            count = len(written)
+            await cluster.begin_move(slot, target)
+            await wait_until(lambda count=count: len(written) > count)
+            await cluster.move_keys(slot, source, target, most=1)
+            await says(source, target, "TRYAGAIN")
+            await cluster.move_keys(slot, source, target)
+            await says(source, source, "ASK")
+            count = len(written)
+            await wait_until(lambda count=count: len(written) > count)
+            await cluster.end_move(slot, target)
+            count = len(written)
+            await wait_until(lambda count=count: len(written) > count + 5)
+            assert (await cluster.owner(slot)) is target
+        moving.set()
+        await writing
+        head = await read_log(here.client, run)
+        await reader.transcript.reaches(len(head), timeout_s=3)
+        accepted(await here.append(run, ("run.completed", {"output": None})))
+    log = await read_log(there.client, run)
+    assert [seq for seq, _ in log] == list(range(1, len(log) + 1))
+    assert reader.transcript.seqs == [seq for seq, _ in log]
+    assert [mark for _, mark in log if mark.startswith("m")] == written
