@@ -118,6 +118,6 @@ def _act(
 ) -> Operation:
     answers = {200: wire.JobRun} if answers is None else answers
     makes = {"run_id": "/id"} if wire.JobRun in answers.values() else {}
-    refusals = [400, 404, 409, 422] + ([413] if body else [])
+    refusals = [400, 404, 409, 422, *([413] if body else [])]
     about = About(query=wire.Nothing, body=body, answers=answers, refusals=refusals, makes=makes)
     return Operation(method, ONE + path, handle, about)
