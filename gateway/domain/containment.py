@@ -17,7 +17,7 @@ class OutOfSteps(Exception):
 class Containment:
     """Asks of many values whether they contain `part`, within `steps` comparisons for all of them together.
 
-    Objects contain by key, lists by some element, the rest by being equal and of one type.
+    Objects contain by key, lists by some element, the rest by being equal and of one JSON type: 1 is 1.0, not true.
 
     Raises:
         BadRequest: a list of `part` has more elements than may be looked for.
@@ -44,7 +44,12 @@ class Containment:
             return isinstance(value, dict) and all(k in value and self._contains(value[k], v) for k, v in part.items())
         if isinstance(part, list):
             return isinstance(value, list) and all(any(self._contains(v, p) for v in value) for p in part)
-        return type(value) is type(part) and bool(value == part)
+        return _kind(value) is _kind(part) and bool(value == part)
+
+
+def _kind(value: Any) -> type:
+    """Return what tells JSON's types apart: it has one kind of number, however that is written."""
+    return float if type(value) is int else type(value)
 
 
 def _check(part: Any) -> None:

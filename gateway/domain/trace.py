@@ -35,7 +35,8 @@ def trace(run: Run) -> ExecutionTrace:
         # That start was the attempt's before it was handed over.
         started_ms = None
     output_ms = run.output_ms if started_ms is not None and run.output_ms >= started_ms else None
-    last_ms = None if started_ms is None else state.ended_ms or max(run.beat_ms, started_ms)
+    # A heartbeat is no event, and what others did since is none of the attempt's.
+    last_ms = None if started_ms is None else state.ended_ms or max(min(run.beat_ms, run.updated_ms), started_ms)
     return ExecutionTrace(
         queue_wait_ms=_between(state.queued_ms, claimed_ms),
         dequeue_ms=None if claimed_ms is None else state.claim_took_ms,

@@ -25,6 +25,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,20})?")
 _DATE: Final = re.compile(r"[0-9]{4}-")
+_TIME: Final = "an RFC 3339 time such as 2026-11-22T08:00:00Z"
 _FLAGS: Final[Mapping[str, bool]] = {"true": True, "1": True, "false": False, "0": False}
 _LOST_PLUS: Final = re.compile(r" (?=[0-9]{2}:[0-9]{2}$)")
 
@@ -74,7 +75,7 @@ def decode_query(query: Query, kind: type[T]) -> T:
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _explain(str(error), values) from None
+        raise _explain(str(error), values, shape) from None
 
 
 def _read_field(query: Query, field: msgspec.inspect.Field) -> str | list[str]:
@@ -82,23 +83,55 @@ def _read_field(query: Query, field: msgspec.inspect.Field) -> str | list[str]:
     if kinds & {msgspec.inspect.ListType, msgspec.inspect.VarTupleType}:
         return read_many(query, name)
     value = read_text(query, name) or ""
-    # What the conversion would take for a number or for nothing, and no other reader of the query would.
-    if msgspec.inspect.IntType in kinds and not _INTEGER.fullmatch(value):
-        raise _refuse(name, value, "an integer")
-    if msgspec.inspect.FloatType in kinds and not _NUMBER.fullmatch(value):
-        raise _refuse(name, value, "a number")
-    if msgspec.inspect.StrType not in kinds and value.lower() == "null":
-        raise _refuse(name, value, "a value")
-    if msgspec.inspect.DateTimeType not in kinds:
-        return value
-    if not _DATE.match(value):
-        raise _refuse(name, value, "an RFC 3339 time such as 2026-11-22T08:00:00Z")
-    return restore_plus(value)
+    if not _can_spell(value, kinds):
+        raise _refuse(name, value, _allowed(field.type) or "a value")
+    return restore_plus(value) if msgspec.inspect.DateTimeType in kinds else value
 
 
 def restore_plus(moment: str) -> str:
     """Return a time with the plus of its offset, which arrives as a space where nobody escaped it."""
     return _LOST_PLUS.sub("+", moment)
+
+
+def _can_spell(value: str, kinds: set[type[msgspec.inspect.Type]]) -> bool:
+    """Whether the conversion would not take `value` for a number, a time or nothing that no other reader sees in it."""
+    if msgspec.inspect.IntType in kinds:
+        return _INTEGER.fullmatch(value) is not None
+    if msgspec.inspect.FloatType in kinds:
+        return _NUMBER.fullmatch(value) is not None
+    if msgspec.inspect.DateTimeType in kinds:
+        return _DATE.match(value) is not None
+    return msgspec.inspect.StrType in kinds or value.lower() != "null"
+
+
+def _allowed(kind: msgspec.inspect.Type) -> str | None:
+    """Return what a parameter of this type may be; None where only the conversion knows."""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return _allowed(kind.type)
+    if isinstance(kind, msgspec.inspect.UnionType):
+        told = [_allowed(one) for one in kind.types if not isinstance(one, msgspec.inspect.NoneType)]
+        return told[0] if len(told) == 1 else None
+    if isinstance(kind, msgspec.inspect.ListType | msgspec.inspect.VarTupleType):
+        told_item = _allowed(kind.item_type)
+        return told_item and told_item.replace("one of", "any of")
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return f"one of {', '.join(map(str, kind.values))}"
+    if isinstance(kind, msgspec.inspect.IntType):
+        return "an integer" + _range(kind.ge, kind.le)
+    if isinstance(kind, msgspec.inspect.FloatType):
+        return "a number" + _range(kind.ge, kind.le)
+    if isinstance(kind, msgspec.inspect.StrType) and kind.pattern is None:
+        return f"text of {kind.min_length or 0} to {kind.max_length or VALUE_CHARS} characters"
+    if isinstance(kind, msgspec.inspect.BoolType):
+        return "true or false"
+    if isinstance(kind, msgspec.inspect.DateTimeType):
+        return _TIME + (", with its offset or Z" if kind.tz else "")
+    return None
+
+
+def _range(low: float | None, high: float | None) -> str:
+    bounds = ("" if low is None else f" from {low}") + ("" if high is None else f" to {high}")
+    return f"{bounds} on" if high is None and low is not None else bounds
 
 
 def _kinds(kind: msgspec.inspect.Type) -> set[type[msgspec.inspect.Type]]:
@@ -110,15 +143,16 @@ def _kinds(kind: msgspec.inspect.Type) -> set[type[msgspec.inspect.Type]]:
     return {type(kind)}
 
 
-def _explain(message: str, values: Mapping[str, Any]) -> BadRequest:
+def _explain(message: str, values: Mapping[str, Any], shape: msgspec.inspect.StructType) -> BadRequest:
     problem, _, where = message.partition(" - at `$.")
     name = re.split(r"[.\[`]", where)[0]
     if not name:
         missing = problem.removeprefix("Object missing required field ").strip("`")
         return BadRequest(f"The parameter {missing} is required.", parameter=missing)
     told = ",".join(values[name]) if isinstance(values[name], list) else values[name]
+    (kind,) = [field.type for field in shape.fields if field.encode_name == name]
     problem = problem.partition(", got ")[0].removeprefix("Expected ").replace("`", "").replace(" | null", "")
-    return _refuse(name, told, problem)
+    return _refuse(name, told, _allowed(kind) or problem)
 
 
 @cache
@@ -184,7 +218,7 @@ def read_time_ms(query: Query, name: str) -> int | None:
     try:
         at = msgspec.convert(restore_plus(value), datetime)
     except msgspec.ValidationError:
-        raise _refuse(name, value, "an RFC 3339 time such as 2026-11-22T08:00:00Z") from None
+        raise _refuse(name, value, _TIME) from None
     if at.tzinfo is None or at < _EPOCH:
         raise _refuse(name, value, "an RFC 3339 time from 1970 on, with its offset or Z")
     return (at - _EPOCH) // timedelta(milliseconds=1)

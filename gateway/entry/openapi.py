@@ -190,10 +190,14 @@ def _without_null(schema: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
 def _responses(
     operation: Operation, operations: Sequence[Operation], shapes: Shapes, text: Text
 ) -> Iterator[tuple[str, dict[str, Any]]]:
+    headers = {
+        name: {"description": said, "schema": {"type": "string"}} for name, said in operation.about.tells.items()
+    }
     for status in operation.about.answers:
         response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         content = _contents(operation.answers_of(status), shapes)
         response |= {"content": content} if content else {}
+        response |= {"headers": headers} if headers else {}
         links = dict(_links(operation, operations))
         yield str(status), response | ({"links": links} if links else {})
     refusal = {"content": {text.refusal_media: {"schema": shapes.of(text.refusal)}}}

@@ -36,6 +36,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
             a tuple of these where it may be one or the other, or the caller chooses by `Accept`.
         refusals: Statuses of refusals beyond 401 and 403, which all may have.
         headers: Request headers that matter beyond those that all operations take.
+        tells: Response headers of success that matter, and what each says.
         makes: Variables of other operations' paths, and where the answer's body has them (`{"run_id": "/id"}`).
         other_bodies: Media types of bodies that are no JSON.
         summary: What it does, where the handler's docstring does not say.
@@ -46,6 +47,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     answers: Mapping[int, Any] = {}
     refusals: Sequence[int] = ()
     headers: Sequence[str] = ()
+    tells: Mapping[str, str] = {}
     makes: Mapping[str, str] = {}
     other_bodies: Sequence[str] = ()
     summary: str | None = None

@@ -72,9 +72,14 @@ class Bulk:
         """Queue each of these dead-lettered runs again, as its first attempt.
 
         Args:
-            asked: What a repeat is recognised by where the caller did not name the runs.
+            asked: What a repeat is recognised by where the caller did not name the runs; it is then of the same runs
+                as the first time, whatever dead letters there are by now.
         """
-        await self._recognise(caller, "bulk-dlq-replay", {"run_ids": run_ids} if asked is None else asked)
+        if asked is None:
+            await self._recognise(caller, "bulk-dlq-replay", {"run_ids": run_ids})
+        else:
+            kept = await self._once.settle(caller, "bulk-dlq-replay", asked, ",".join(run_ids))
+            run_ids = kept.split(",") if kept else []
         return await self._each(caller, run_ids, self._replay_dead)
 
     async def cancel_matching(
@@ -146,9 +151,10 @@ class Bulk:
                 except GatewayError as error:
                     return BulkResult(named, error=error)
 
-        distinct = list(dict.fromkeys(run_ids))
-        done = dict(zip(distinct, await asyncio.gather(*map(one, distinct)), strict=True))
-        return [done[run_id] for run_id in run_ids]
+        # An id is the same in small letters.
+        distinct = {run_id.upper(): run_id for run_id in run_ids}
+        done = dict(zip(distinct, await asyncio.gather(*map(one, distinct.values())), strict=True))
+        return [msgspec.structs.replace(done[run_id.upper()], id=run_id) for run_id in run_ids]
 
 
 def _for_one(caller: Caller, run_id: str) -> Caller:

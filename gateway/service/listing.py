@@ -26,7 +26,10 @@ ABANDONED_US = 60_000_000
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
-    """Which runs a list shows; an empty filter shows all. Times are Unix µs, bounds exclusive."""
+    """Which runs a list shows; an empty filter shows all. Times are Unix µs, bounds exclusive.
+
+    `payload_member`: where set, an input that is no object is compared as one that has it as this member.
+    """
 
     statuses: frozenset[Status] = frozenset()
     agent_id: str | None = None
@@ -34,6 +37,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     metadata: dict[str, str] = {}
     payload: dict[str, Any] | None = None
+    payload_member: str | None = None
     trigger: str | None = None
     batch_id: str | None = None
     schedule_id: str | None = None
@@ -145,7 +149,9 @@ class Listing:
             sources,
             before,
             limit,
-            lambda run: _matches(run, filters) and also(run) and (payload is None or payload.holds(run.spec.input)),
+            lambda run: (
+                _matches(run, filters) and also(run) and (payload is None or payload.holds(_compared(run, filters)))
+            ),
             oldest_us=filters.created_after_us,
             by_status=by_status,
         )
@@ -307,6 +313,14 @@ def _matches(run: Run, filters: Filters) -> bool:
         and filters.tags.items() <= spec.tags.items()
         and all(_text(spec.metadata.get(key)) == value for key, value in filters.metadata.items())
     )
+
+
+def _compared(run: Run, filters: Filters) -> Any:
+    """Return what of a run the payload filter is held against."""
+    value = run.spec.input
+    if filters.payload_member is None or value is None or isinstance(value, dict):
+        return value
+    return {filters.payload_member: value}
 
 
 def _incomparable(position: Position) -> BadRequest:

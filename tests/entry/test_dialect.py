@@ -42,6 +42,8 @@ class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tag: list[str] = []
     deep: bool = False
     dim: float | None = None
+    mood: Annotated[tuple[Literal["glad", "mad"], ...], msgspec.Meta(min_length=1)] | None = None
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=3)] | None = None
 
 
 class Needy(msgspec.Struct, frozen=True):
@@ -183,36 +185,46 @@ def test_what_is_said_of_a_parameter_does_not_change_how_it_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "parameter"),
+    ("query", "parameter", "allowed"),
     [
-        (b"limit=0", "limit"),
-        (b"limit=x", "limit"),
-        (b"limit=5.0", "limit"),
-        (b"limit=null", "limit"),
-        (b"status=null", "status"),
-        (b"dim=nan", "dim"),
-        (b"dim=1e3", "dim"),
-        (b"deep=perhaps", "deep"),
-        (b"status=dim", "status"),
-        (b"since=yesterday", "since"),
-        (b"since=0.5", "since"),
-        (b"since=2026-11-22T08:00:00", "since"),
-        (b"limit=1&limit=2", "limit"),
+        (b"limit=0", "limit", "an integer from 1 to 10"),
+        (b"limit=x", "limit", "an integer from 1 to 10"),
+        (b"limit=5.0", "limit", "an integer from 1 to 10"),
+        (b"limit=null", "limit", "an integer from 1 to 10"),
+        (b"status=null", "status", "one of off, on"),
+        (b"status=dim", "status", "one of off, on"),
+        (b"dim=nan", "dim", "a number"),
+        (b"dim=1e3", "dim", "a number"),
+        (b"deep=perhaps", "deep", "true or false"),
+        (b"mood=sad,glad", "mood", "any of glad, mad"),
+        (b"mood=", "mood", "any of glad, mad"),
+        (b"name=", "name", "text of 1 to 3 characters"),
+        (b"name=four", "name", "text of 1 to 3 characters"),
+        (b"since=yesterday", "since", "an RFC 3339 time such as 2026-11-22T08:00:00Z, with its offset or Z"),
+        (b"since=0.5", "since", "an RFC 3339 time such as 2026-11-22T08:00:00Z, with its offset or Z"),
+        (b"since=2026-11-22", "since", "an RFC 3339 time such as 2026-11-22T08:00:00Z, with its offset or Z"),
+        (b"since=2026-11-22T08:00:00", "since", "an RFC 3339 time such as 2026-11-22T08:00:00Z, with its offset or Z"),
     ],
 )
-def test_a_bad_parameter_is_refused_by_name(query: bytes, parameter: str) -> None:
-    """The refusal says which parameter is wrong and what is allowed."""
+def test_a_bad_parameter_is_refused_with_what_is_allowed(query: bytes, parameter: str, allowed: str) -> None:
+    """The refusal says which parameter is wrong and what it may be, in words and not in those of a decoder."""
     with pytest.raises(BadRequest) as refusal:
         decode_query(parse_query(query), Look)
-    assert refusal.value.facts["parameter"] == parameter
+    assert (refusal.value.facts["parameter"], refusal.value.facts["allowed"]) == (parameter, allowed)
     assert refusal.value.detail.startswith(parameter)
+
+
+def test_a_parameter_given_twice_is_refused_by_name() -> None:
+    """Neither of two values is the one."""
+    with pytest.raises(BadRequest, match="limit is given 2 times"):
+        decode_query(parse_query(b"limit=1&limit=2"), Look)
 
 
 def test_unknown_and_missing_parameters_are_told() -> None:
     """A struct decides whether a parameter that it does not name is refused or ignored."""
     with pytest.raises(BadRequest) as refusal:
         decode_query({"lamp": ["x"]}, Look)
-    assert refusal.value.facts["allowed"] == ["deep", "dim", "limit", "since", "status", "tag"]
+    assert refusal.value.facts["allowed"] == ["deep", "dim", "limit", "mood", "name", "since", "status", "tag"]
     assert decode_query({"lamp": ["x"], "more": ["y"]}, Needy) == Needy("x")
     with pytest.raises(BadRequest) as refusal:
         decode_query({}, Needy)

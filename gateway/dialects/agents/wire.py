@@ -10,6 +10,8 @@ from msgspec import Meta
 Word = Literal["queued", "running", "succeeded", "failed", "paused", "cancelled"]
 StepWord = Literal["running", "succeeded", "failed", "cancelled"]
 
+Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
 LIMIT = 50
 
 
@@ -32,8 +34,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     workflow_id: str
     status: Word
-    started_at: str | None
-    completed_at: str | None
+    started_at: Instant | None
+    completed_at: Instant | None
     inputs: Any
 
 
@@ -43,8 +45,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     step_id: str
     name: str
     status: StepWord
-    started_at: str | None
-    completed_at: str | None
+    started_at: Instant | None
+    completed_at: Instant | None
     output: Any
     error: Any
 
@@ -54,8 +56,8 @@ class OutputFile(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     size_bytes: int
-    url: str | None
-    url_expires_at: str | None
+    url: Annotated[str, Meta(extra_json_schema={"format": "uri"})] | None
+    url_expires_at: Instant | None
 
 
 class RunRecord(RunSummary, frozen=True, kw_only=True):

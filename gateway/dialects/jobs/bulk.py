@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from gateway.dialects.jobs import project, wire
 from gateway.dialects.jobs.finding import check_project, filters_of_both
+from gateway.dialects.jobs.refusals import cancel_result
 from gateway.domain import access
 from gateway.domain.lifecycle import Status
 from gateway.domain.run import Run
@@ -36,7 +37,7 @@ class BulkRoutes:
                 "POST",
                 "/v1/runs/bulk-cancel",
                 self.cancel,
-                About(body=wire.BulkCancel, answers={200: wire.BulkCancelled}, refusals=[400, 413]),
+                About(body=wire.BulkCancel, answers={200: wire.BulkCancelled}, refusals=[400, 413, 422]),
             ),
             Operation(
                 "POST",
@@ -46,7 +47,7 @@ class BulkRoutes:
                     query=wire.WhichOfAll,
                     body=wire.CancelAll,
                     answers={200: wire.BulkCancelled},
-                    refusals=[400, 413],
+                    refusals=[400, 413, 422],
                 ),
             ),
             Operation(
@@ -81,7 +82,7 @@ class BulkRoutes:
             told += page.results[: RESULTS_TOLD - len(told)]
             total += len(page.results)
             failed += sum(result.error is not None for result in page.results)
-        results = [project.cancel_result(result) for result in told]
+        results = [cancel_result(result) for result in told]
         return answer(wire.BulkCancelled(results=results, total=total, canceled=total - failed, failed=failed))
 
     async def replay(self, request: Request) -> Response:
@@ -110,7 +111,7 @@ class BulkRoutes:
 
 
 def _told(results: Sequence[BulkResult]) -> wire.BulkCancelled:
-    told = [project.cancel_result(result) for result in results]
+    told = [cancel_result(result) for result in results]
     failed = sum(result.error is not None for result in told)
     return wire.BulkCancelled(results=told, total=len(told), canceled=len(told) - failed, failed=failed)
 

@@ -39,7 +39,8 @@ class ControlRoutes:
             _act("POST", "/restart", self.restart, body=wire.Restart),
             _act("POST", "/reschedule", self.reschedule, body=wire.Reschedule),
             _act("POST", "/debug", self.debug, {204: None}, body=wire.DebugMode),
-            _act("DELETE", "/idempotency-key", self.reset_key, {200: wire.KeyReset}),
+            # It takes nothing that a repeat could differ in.
+            _act("DELETE", "/idempotency-key", self.reset_key, {200: wire.KeyReset}, refusals=(400, 404, 409)),
         ]
 
     async def cancel(self, request: Request) -> Response:
@@ -114,10 +115,16 @@ class ControlRoutes:
 
 
 def _act(
-    method: str, path: str, handle: Handler, answers: dict[int, Any] | None = None, *, body: type[Any] | None = None
+    method: str,
+    path: str,
+    handle: Handler,
+    answers: dict[int, Any] | None = None,
+    *,
+    body: type[Any] | None = None,
+    refusals: tuple[int, ...] = (400, 404, 409, 422),
 ) -> Operation:
     answers = {200: wire.JobRun} if answers is None else answers
     makes = {"run_id": "/id"} if wire.JobRun in answers.values() else {}
-    refusals = [400, 404, 409, 422] + ([413] if body else [])
-    about = About(query=wire.Nothing, body=body, answers=answers, refusals=refusals, makes=makes)
+    refused = [*refusals, *([413] if body else [])]
+    about = About(query=wire.Nothing, body=body, answers=answers, refusals=refused, makes=makes)
     return Operation(method, ONE + path, handle, about)

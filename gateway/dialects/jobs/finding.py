@@ -56,10 +56,10 @@ def filters_of_both(query: wire.WhichOfAll, body: wire.CancelAll) -> Filters:
         BadRequest: they contradict each other, or ask for nothing at all, not even for a project.
     """
     given = msgspec.structs.asdict(query) | {"payload_contains": _payload(query)}
-    asked = msgspec.structs.asdict(body) | {"status": () if body.status is None else (body.status,)}
+    asked = msgspec.structs.asdict(body) | {"status": body.status and (body.status,)}
     both: dict[str, Any] = {}
     for name in given:
-        said = [value for value in (given[name], asked[name]) if value not in (None, ())]
+        said = [value for value in (given[name], asked[name]) if value is not None]
         if len(said) == 2 and said[0] != said[1]:
             raise BadRequest(f"{name} differs in the query and in the body.", parameter=name)
         both |= {name: said[0]} if said else {}
@@ -81,6 +81,8 @@ def _filters(query: wire.WhichRuns, payload: dict[str, Any] | None, statuses: fr
         trigger=query.triggered_by,
         batch_id=query.batch_id,
         payload=payload,
+        # What is no object is shown as one, and found as it is shown.
+        payload_member=project.WRAPPED,
         tags=_pair("tag", query.tag_key, query.tag_value),
         metadata=_pair("metadata", query.metadata_key, query.metadata_value),
     )

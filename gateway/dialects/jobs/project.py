@@ -16,11 +16,12 @@ from gateway.domain.times import format_time, format_time_us
 from gateway.domain.trace import trace
 from gateway.entry.requests import at
 from gateway.entry.statuses import StatusWords
-from gateway.service.bulk import BulkResult
 from gateway.service.folds import Snapshot
 from gateway.service.runs import NeedStatus
 
 NAME = "jobs"
+WRAPPED = "value"
+"""The member that a value has where the system has objects only."""
 
 WORDS = StatusWords(
     {
@@ -33,10 +34,9 @@ WORDS = StatusWords(
 )
 
 
-def tell(problem: Mapping[str, Any]) -> tuple[int, wire.Refusal]:
-    """Word a refusal: a value that is not allowed is a bad request like any other."""
-    status = 400 if problem["code"] != "idempotency_mismatch" and problem["status"] == 422 else problem["status"]
-    return status, wire.Refusal(error=problem["detail"], request_id=problem["request_id"])
+def word_of(status: Status) -> wire.StatusWord:
+    """Return the word of a status."""
+    return WORDS.of(status)  # type: ignore[return-value] # a test compares the table with the type
 
 
 def event_id(run_id: str, seq: int) -> str:
@@ -46,7 +46,7 @@ def event_id(run_id: str, seq: int) -> str:
 
 def wrap(value: Any) -> wire.Object | None:
     """Return a value where the system has objects only."""
-    return value if value is None or isinstance(value, dict) else {"value": value}
+    return value if value is None or isinstance(value, dict) else {WRAPPED: value}
 
 
 def text(value: Any) -> str:
@@ -61,7 +61,7 @@ def run(run: Run) -> wire.JobRun:
         id=spec.id,
         job_id=spec.agent_id,
         project_id=spec.tenant,
-        status=_status(state.status),
+        status=word_of(state.status),
         attempt=state.attempt,
         payload=wrap(spec.input),
         result=wrap(state.output),
@@ -202,23 +202,28 @@ def state(taken: Snapshot) -> wire.RunState:
     held: list[fold_state.Checkpoint] = taken.state.checkpoints[-1:]
     return wire.RunState(
         run_id=taken.run.id,
-        status=_status(taken.run.status),
+        status=word_of(taken.run.status),
         attempt=taken.run.state.attempt,
         state=wrap(held[0].state) if held else None,
-        pending=pending(taken.run),
+        pending=pending(taken.run, taken.state.history),
         updated_at=format_time(taken.run.updated_ms),
     )
 
 
-def pending(run: Run) -> list[wire.Pending]:
-    """Return what somebody still has to do: answer, or let go of the run."""
+def pending(run: Run, history: Sequence[fold_state.Change]) -> list[wire.Pending]:
+    """Return what somebody still has to do: answer, or let go of the run.
+
+    Args:
+        history: The changes of the run's status, oldest first.
+    """
     state = run.state
     waits = [
         wire.Pending(type="input", request_id=q.request_id, prompt=q.prompt, created_at=format_time(q.asked_ms))
         for q in state.open
     ]
     if state.status is Status.CANCELLING:
-        waits.append(wire.Pending(type="cancel", request_id=None, prompt=None, created_at=None))
+        asked_at = next((change.at for change in reversed(history) if change.type == "run.cancel_requested"), None)
+        waits.append(wire.Pending(type="cancel", request_id=None, prompt=None, created_at=asked_at))
     elif state.status is Status.PAUSED and state.held:
         waits.append(wire.Pending(type="pause", request_id=None, prompt=None, created_at=at(state.paused_ms)))
     return waits
@@ -230,7 +235,7 @@ def dependency_status(run: Run, needs: Sequence[NeedStatus]) -> wire.DependencyS
     return wire.DependencyStatus(
         run_id=run.id,
         job_id=run.spec.agent_id,
-        status=_status(run.status),
+        status=word_of(run.status),
         dependencies=[
             wire.Dependency(
                 id=need.dependency.run_id,
@@ -245,25 +250,8 @@ def dependency_status(run: Run, needs: Sequence[NeedStatus]) -> wire.DependencyS
     )
 
 
-def cancel_result(result: BulkResult) -> wire.CancelResult:
-    """Return what came of one run."""
-    if result.run is not None:
-        return wire.CancelResult(id=result.id, status=_status(result.run.status), error=None)
-    facts = {} if result.error is None else result.error.facts
-    known = facts.get("current_status")
-    return wire.CancelResult(
-        id=result.id,
-        status=None if known is None else _status(Status(known)),
-        error=None if result.error is None else result.error.detail,
-    )
-
-
 def _origin(taken: Snapshot, seq: int) -> dict[str, str]:
     return {"id": event_id(taken.run.id, seq), "run_id": taken.run.id}
-
-
-def _status(status: Status) -> wire.StatusWord:
-    return WORDS.of(status)  # type: ignore[return-value] # a test compares the table with the type
 
 
 def _error(error: Any) -> str | None:

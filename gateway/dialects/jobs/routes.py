@@ -21,6 +21,7 @@ from gateway.dialects.jobs.finding import (
     position_of,
 )
 from gateway.dialects.jobs.logs import find_events, newest_events
+from gateway.dialects.jobs.refusals import tell
 from gateway.domain import access
 from gateway.domain.lifecycle import Status
 from gateway.edge import query as q
@@ -50,7 +51,7 @@ def dialect(services: Services) -> Dialect:
             *RunRoutes(services).operations(),
             *ControlRoutes(services).operations(),
         ],
-        tell=project.tell,
+        tell=tell,
         refusal=wire.Refusal,
     )
 
@@ -64,28 +65,28 @@ class RunRoutes:
     def operations(self) -> list[Operation]:
         """Return the operations; longer paths first, the dead letters before any one run."""
         return [
-            _read("/v1/runs", self.find, RUNS, wire.FindRuns),
-            _read("/v1/runs/dlq", self.find_dead, RUNS, wire.FindDead),
+            _read("/v1/runs", self.find, RUNS, wire.FindRuns, logged=False),
+            _read("/v1/runs/dlq", self.find_dead, RUNS, wire.FindDead, logged=False),
             _read(f"{ONE}/stream/chunks", self.chunks, Frames(wire.Chunk), wire.Follow),
             _read(f"{ONE}/stream", self.stream, Frames(wire.RunEvent), wire.Follow),
-            _read(f"{ONE}/children", self.children, RUNS, wire.FindChildren),
-            _read(f"{ONE}/lineage", self.lineage, RUNS),
+            _read(f"{ONE}/children", self.children, RUNS, wire.FindChildren, logged=False),
+            _read(f"{ONE}/lineage", self.lineage, RUNS, logged=False),
             _read(f"{ONE}/events", self.events, list[wire.RunEvent], wire.FindEvents),
             _read(f"{ONE}/checkpoints", self.checkpoints, list[wire.Checkpoint]),
             _read(f"{ONE}/usage", self.usage, list[wire.Usage]),
             _read(f"{ONE}/tool-calls", self.tool_calls, list[wire.ToolCall]),
             _read(f"{ONE}/outputs", self.outputs, list[wire.Output]),
             _read(f"{ONE}/debug-bundle", self.debug_bundle, wire.DebugBundle),
-            _read(f"{ONE}/dependency-status", self.dependency_status, wire.DependencyStatus),
+            _read(f"{ONE}/dependency-status", self.dependency_status, wire.DependencyStatus, logged=False),
             _read(f"{ONE}/state", self.state, wire.RunState),
-            _read(ONE, self.get, wire.JobRun),
+            _read(ONE, self.get, wire.JobRun, logged=False),
         ]
 
     async def find(self, request: Request) -> Response:
         """`GET /v1/runs`: List runs."""
         caller = await self._services.callers.authenticate(request, access.RUNS_READ)
         query = read_query(request, wire.FindRuns)
-        return await self._find(caller, query, project.WORDS.select(*query.status))
+        return await self._find(caller, query, project.WORDS.select(*query.status or ()))
 
     async def find_dead(self, request: Request) -> Response:
         """`GET /v1/runs/dlq`: List dead-lettered runs."""
@@ -184,10 +185,20 @@ class RunRoutes:
         return answer(project.dependency_status(run, await self._services.runs.dependencies(run)))
 
 
-def _read(path: str, handle: Handler, answered: Any, query: type[Any] = wire.Nothing) -> Operation:
+def _read(
+    path: str, handle: Handler, answered: Any, query: type[Any] = wire.Nothing, *, logged: bool = True
+) -> Operation:
+    """Return a GET.
+
+    Args:
+        logged: Whether it is answered from the run's log, which may be gone before the run is.
+    """
     answers = {200: answered, 204: None} if isinstance(answered, Frames) else {200: answered}
     # Of the lists, those that hold a run for sure wherever there is one.
     first = {"run_id": "/0/id"} if path in ("/v1/runs", f"{ONE}/lineage") else {}
     makes = {"run_id": "/id"} if answered is wire.JobRun else first
-    refusals = [400, 404, 410] if "{" in path else [400]
-    return Operation("GET", path, handle, About(query=query, answers=answers, refusals=refusals, makes=makes))
+    refusals = [400, *([404] if "{" in path else []), *([410] if logged else [])]
+    tells = {NEXT_CURSOR: "Where the list goes on, as `cursor` takes it; left out at its end."}
+    pages = "cursor" in query.__struct_fields__
+    about = About(query=query, answers=answers, refusals=refusals, makes=makes, tells=tells if pages else {})
+    return Operation("GET", path, handle, about)

@@ -47,6 +47,10 @@ ObjectText = Annotated[
 ]
 
 
+StatusWords = Annotated[tuple[StatusWord, ...], Meta(min_length=1)]
+"""Several at once; none at all would be a filter that lets everything pass."""
+
+
 class WhichRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which runs of the project; `payload_contains` is the text of a JSON object."""
 
@@ -64,7 +68,7 @@ class WhichRuns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class WhichOfAll(WhichRuns, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Query of `POST /v1/runs/bulk-cancel-all`."""
 
-    status: tuple[StatusWord, ...] = ()
+    status: StatusWords | None = None
 
 
 class FindDead(WhichRuns, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,7 +81,7 @@ class FindDead(WhichRuns, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class FindRuns(FindDead, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`GET /v1/runs`: newest first, those created before `cursor`."""
 
-    status: tuple[StatusWord, ...] = ()
+    status: StatusWords | None = None
 
 
 class FindChildren(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -38,7 +38,10 @@ async def test_each_named_run_is_canceled_or_told_why_not(api: RunningGateway) -
         ("nonsense", None, False),
         (running, "canceled", True),
     ]
-    assert "completed" in told["results"][1]["error"]
+    assert told["results"][1]["error"] == (
+        "A run that is completed cannot be canceled; it must be one of: "
+        "delayed, queued, dequeued, executing, waiting, paused."
+    )
     assert (told["total"], told["canceled"], told["failed"]) == (5, 2, 3)
     assert [(await get_run(api, r))["status"] for r in (queued, running)] == ["cancelled", "cancelling"]
 
@@ -103,6 +106,7 @@ async def test_each_filter_cancels_what_it_says(
         ({"status": "failed"}, {"status": "executing"}, 400),
         ({"batch_id": "a"}, {"batch_id": "b"}, 400),
         ({"tag_key": "t"}, {}, 400),
+        ({}, {"status": "", "batch_id": "a"}, 400),
         ({"batch": "a"}, {}, 400),
         ({}, {"batch": "a"}, 400),
         ({"payload_contains": [1]}, {}, 400),
@@ -148,7 +152,7 @@ async def test_a_bulk_replay_answers_the_new_runs(api: RunningGateway) -> None:
 async def test_a_bulk_replay_of_nothing_is_refused(api: RunningGateway) -> None:
     """With why the first could not be replayed, where none could."""
     live = (await api.run_in("running"))["id"]
-    assert "running" in await refuse(api, "bulk-replay", {"run_ids": [live, UNKNOWN]}, expect=409)
+    assert "executing" in await refuse(api, "bulk-replay", {"run_ids": [live, UNKNOWN]}, expect=409)
     await refuse(api, "bulk-replay", {"run_ids": [UNKNOWN, live]}, expect=404)
     bad: list[Any] = [{}, {"run_ids": []}, {"run_ids": "x"}, {"run_ids": [1]}, {"run_ids": [live], "all": True}]
     for body in bad:
@@ -190,3 +194,37 @@ async def test_a_repeat_under_one_key_replays_once(api: RunningGateway) -> None:
     ]
     assert answers[0].json() == answers[1].json()
     assert len(await get(api, "", status="queued")) == 3
+
+
+async def test_a_repeat_without_names_is_of_the_same_dead_letters(api: RunningGateway) -> None:
+    """What the first request took is answered again; the dead letters that are left stay where they are."""
+    dead = [await make_dead(api) for _ in range(3)]
+    headers = {"idempotency-key": "newest"}
+    path = f"{BASE}/v1/runs/bulk-dlq-replay"
+    first = await api.client.post(path, json={"limit": 2}, headers=headers)
+    assert [run["id"] for run in first.json()["replayed"]] == [dead[2], dead[1]]
+    later = await make_dead(api)
+    again = await api.client.post(path, json={"limit": 2}, headers=headers)
+    assert again.json() == first.json()
+    assert [run["id"] for run in await get(api, "/dlq")] == [later, dead[0]]
+    refused(await api.client.post(path, json={"limit": 1}, headers=headers), 422)
+
+
+@pytest.mark.parametrize(
+    ("path", "bodies"),
+    [
+        ("bulk-cancel", [{"run_ids": [UNKNOWN]}, {"run_ids": []}]),
+        ("bulk-cancel-all", [{"batch_id": "none"}, {"batch_id": "other"}]),
+        ("bulk-dlq-replay", [{"limit": 1}, {"limit": 2}]),
+    ],
+)
+async def test_a_key_with_another_body_is_refused_as_described(
+    api: RunningGateway, path: str, bodies: list[dict[str, Any]]
+) -> None:
+    """With 422, which the API's description has."""
+    headers = {"idempotency-key": f"k-{path}"}
+    answers = [await api.client.post(f"{BASE}/v1/runs/{path}", json=body, headers=headers) for body in bodies]
+    assert answers[0].status_code == 200
+    refused(answers[1], 422)
+    described = (await api.client.get(f"{BASE}/openapi.json")).json()
+    assert "422" in described["paths"][f"/v1/runs/{path}"]["post"]["responses"]

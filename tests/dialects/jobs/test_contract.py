@@ -145,6 +145,27 @@ async def test_the_description_has_every_line_of_the_page(api: RunningGateway) -
     assert set(shapes["Refusal"]["required"]) == {"error", "request_id"}
 
 
+async def test_a_410_is_described_where_it_occurs_only(api: RunningGateway) -> None:
+    """What a log says is gone with it; the record and its relations stay."""
+    described = accepted(await api.client.get(f"{BASE}/openapi.json"))["paths"]
+    run_id = await ended(api)
+    accepted(await api.client.post(f"/v1/runs/{run_id}/purge", json={"keep_record": True}))
+    for method, path, *_ in CONTRACT:
+        if method == "GET" and "/string" in path:
+            answer = await api.client.get(BASE + path.replace("string", run_id))
+            has_410 = "410" in described[path.replace("/string", "/{run_id}")]["get"]["responses"]
+            assert (answer.status_code == 410) is has_410, path
+
+
+async def test_a_list_that_has_pages_is_described_with_the_header_that_leads_on(api: RunningGateway) -> None:
+    """A client that is made from the description learns of it."""
+    described = accepted(await api.client.get(f"{BASE}/openapi.json"))["paths"]
+    reads = {path: verbs["get"]["responses"]["200"] for path, verbs in described.items() if "get" in verbs}
+    paged = {path for path, answer in reads.items() if "headers" in answer}
+    assert paged == {"/v1/runs", "/v1/runs/dlq", "/v1/runs/{run_id}/children", "/v1/runs/{run_id}/events"}
+    assert all("X-Next-Cursor" in reads[path]["headers"] for path in paged)
+
+
 async def ask(api: RunningGateway, method: str, path: str, run_id: str) -> httpx.Response:
     """Ask as the page's line does, with another address, key and run."""
     line = seed.find_line(method, path)

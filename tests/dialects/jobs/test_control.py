@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from gateway.dialects.jobs import project
+from gateway.domain.lifecycle import Status
 from tests.dialects.jobs.speaking import BASE, UNKNOWN, get, make_dead, make_running, own_queue, post, refused
 from tests.support.native import accepted, ask, get_log, get_types, open_client
 from tests.support.running import RunningGateway, wait_until
@@ -79,7 +81,8 @@ async def test_resume_does_not_answer_a_question(api: RunningGateway) -> None:
     run_id = (await api.create_run())["id"]
     await api.append(run_id, ("log", {"level": "info", "message": "m"}))
     await ask(api, run_id)
-    assert "answer" in refused(await api.client.post(f"{BASE}/v1/runs/{run_id}/resume"), 409)
+    told = refused(await api.client.post(f"{BASE}/v1/runs/{run_id}/resume"), 409)
+    assert told == "A run that is waiting for an answer cannot be resumed; it goes on when it is answered."
 
 
 async def test_a_run_is_rescheduled(api: RunningGateway) -> None:
@@ -143,8 +146,12 @@ async def test_a_delete_cancels(api: RunningGateway) -> None:
         assert (answer.status_code, answer.content) == (204, b"")
         assert (await get(api, f"/{run_id}"))["status"] == "canceled"
     assert accepted(await api.client.get(f"/v1/runs/{held}"))["status"] == "cancelling"
-    assert [p["type"] for p in (await get(api, f"/{held}/state"))["pending"]] == ["cancel"]
-    assert "cancelled" in refused(await delete(api, f"/{queued}"), 409)
+    (pending,) = (await get(api, f"/{held}/state"))["pending"]
+    asked = [event for event in await get_log(api, held) if event["type"] == "run.cancel_requested"]
+    assert (pending["type"], pending["created_at"]) == ("cancel", asked[0]["created_at"])
+    assert (await delete(api, f"/{held}")).status_code == 204
+    assert len([event for event in await get_log(api, held) if event["type"] == "run.cancel_requested"]) == 1
+    assert "A run that is canceled cannot be canceled" in refused(await delete(api, f"/{queued}"), 409)
 
 
 async def test_a_reset_key_makes_another_run(api: RunningGateway) -> None:
@@ -225,7 +232,7 @@ async def test_an_action_from_a_wrong_status_is_a_conflict(api: RunningGateway, 
     before = await get_log(api, run_id)
     body = {"scheduled_at": "2019-08-24T14:15:22Z"} if path == "/reschedule" else None
     told = refused(await api.client.post(f"{BASE}/v1/runs/{run_id}{path}", json=body), 409)
-    assert status in told
+    assert project.WORDS.of(Status(status)) in told
     assert await get_log(api, run_id) == before
 
 

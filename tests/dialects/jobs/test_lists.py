@@ -132,6 +132,29 @@ async def test_each_filter_finds_what_it_says(api: RunningGateway) -> None:
 
 
 @pytest.mark.parametrize(
+    ("payload", "found", "missed"),
+    [
+        ([1, {"a": 2.0}], ["{}", '{"value": []}', '{"value": [{"a": 2}]}'], ['{"value": [3]}', '{"value": 1}']),
+        ("text", ["{}", '{"value": "text"}'], ['{"value": "tex"}', '{"value": {}}', '{"other": "text"}']),
+        (7, ['{"value": 7}', '{"value": 7.0}'], ['{"value": "7"}', '{"value": true}']),
+        ({"a": {"b": None}}, ["{}", '{"a": {"b": null}}'], ['{"value": {"a": {}}}', '{"b": null}']),
+        (None, [], ["{}", '{"value": null}']),
+    ],
+)
+async def test_a_payload_is_found_by_what_it_is_shown_as(
+    api: RunningGateway, payload: Any, found: list[str], missed: list[str]
+) -> None:
+    """What is no object shows as `{"value": …}`, and that is what a filter is held against."""
+    run = await api.create_run(input=payload)
+    shown = (await get(api, f"/{run['id']}"))["payload"]
+    assert shown == (payload if payload is None or isinstance(payload, dict) else {"value": payload})
+    for text in [*found, *([] if shown is None else [json.dumps(shown)])]:
+        assert await find(api, payload_contains=text) == [run["id"]], text
+    for text in missed:
+        assert await find(api, payload_contains=text) == [], text
+
+
+@pytest.mark.parametrize(
     ("params", "named"),
     [
         ({"payload_contains": "[1]"}, "payload_contains"),
@@ -143,6 +166,9 @@ async def test_each_filter_finds_what_it_says(api: RunningGateway) -> None:
         ({"cursor": "yesterday"}, "cursor"),
         ({"cursor": "2026-01-01T00:00:00"}, "cursor"),
         ({"statuses": "failed"}, "statuses"),
+        ({"status": ""}, "any of canceled, completed"),
+        ({"status": ","}, "any of canceled, completed"),
+        ({"status": "failed,running"}, "any of canceled, completed"),
     ],
 )
 async def test_a_bad_parameter_is_refused_by_name(api: RunningGateway, params: dict[str, str], named: str) -> None:

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, get_args
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gateway.dialects.jobs import project, wire
+from gateway.dialects.jobs import project, refusals, wire
 from gateway.dialects.jobs.finding import position_of
 from gateway.domain.due import Verdict
-from gateway.domain.lifecycle import ALL, Status
+from gateway.domain.fold_state import Change
+from gateway.domain.lifecycle import ALL, PERMITTED, Action, Status, illegal
 from gateway.domain.retry import Policy
 from gateway.domain.run import Dependency, Question, Run, RunState
 from gateway.domain.times import format_time_us
+from gateway.service.bulk import BulkResult
 from gateway.service.runs import NeedStatus
 from gateway.store.indexes import Position
 from tests.dialects.jobs import seed
 from tests.support.histories import BEGIN_MS, make_spec
 
+STEERS = {
+    Action.CANCEL,
+    Action.PAUSE,
+    Action.RESUME,
+    Action.REPLAY,
+    Action.DLQ_REPLAY,
+    Action.RESTART,
+    Action.RESCHEDULE,
+}
 AT = "2027-01-15T08:00:00.000Z"
 
 
@@ -239,15 +251,20 @@ def test_dependencies_are_satisfied_once_and_for_all(
     ]
 
 
+HISTORY = [(1, "run.cancel_requested"), (2, "run.restarted"), (3, "run.cancel_requested"), (4, "run.debug_mode_set")]
+
+
 def test_pending_is_what_somebody_still_has_to_do() -> None:
     """Every open question, and a pause or cancellation that the holder was asked for."""
     question = Question("q1", "Go on?", BEGIN_MS)
-    asked = project.pending(make_run({"status": Status.WAITING, "open": (question,)}))
+    asked = project.pending(make_run({"status": Status.WAITING, "open": (question,)}), [])
     assert [(p.type, p.request_id, p.prompt, p.created_at) for p in asked] == [("input", "q1", "Go on?", AT)]
-    paused = project.pending(make_run({"status": Status.PAUSED, "held": True, "paused_ms": BEGIN_MS}))
+    paused = project.pending(make_run({"status": Status.PAUSED, "held": True, "paused_ms": BEGIN_MS}), [])
     assert [(p.type, p.created_at) for p in paused] == [("pause", AT)]
-    assert [p.type for p in project.pending(make_run({"status": Status.CANCELLING, "held": True}))] == ["cancel"]
-    assert project.pending(make_run({"status": Status.PAUSED})) == []
+    history = [Change(seq=n, attempt=1, type=kind, at=f"at {n}", actor=None, reason=None) for n, kind in HISTORY]
+    ending = project.pending(make_run({"status": Status.CANCELLING, "held": True}), history)
+    assert [(p.type, p.created_at) for p in ending] == [("cancel", "at 3")]
+    assert project.pending(make_run({"status": Status.PAUSED}), []) == []
 
 
 @pytest.mark.parametrize(
@@ -256,11 +273,42 @@ def test_pending_is_what_somebody_still_has_to_do() -> None:
         ("invalid_body", 422, 400),
         ("idempotency_mismatch", 422, 422),
         ("not_found", 404, 404),
-        ("invalid_state", 409, 409),
+        ("log_full", 409, 409),
         ("internal", 500, 500),
     ],
 )
 def test_a_refusal_is_a_sentence_and_a_request_id(code: str, status: int, told: int) -> None:
     """A value that is not allowed is a bad request like any other."""
     problem = {"code": code, "status": status, "detail": "No.", "request_id": "r1", "title": "x", "fact": 1}
-    assert project.tell(problem) == (told, wire.Refusal(error="No.", request_id="r1"))
+    assert refusals.tell(problem) == (told, wire.Refusal(error="No.", request_id="r1"))
+
+
+NATIVE_ONLY = re.compile(r"running|waiting_for_input|cancell|dlq")
+
+
+@given(st.sampled_from(sorted(STEERS)), st.sampled_from(ALL))
+def test_a_wrong_status_is_told_in_the_systems_words(action: Action, status: Status) -> None:
+    """Where the run stands and where it would have to stand, in words that a list of runs takes."""
+    assume(status not in PERMITTED[action])
+    error = illegal(action, status)
+    code, told = refusals.tell({"code": error.code, "status": 409, "detail": "x", "request_id": "r", **error.facts})
+    assert code == 409
+    assert not NATIVE_ONLY.search(told.error)
+    assert project.WORDS.of(status) in told.error
+    # A bulk action says of one run what an action on it alone says.
+    assert refusals.cancel_result(BulkResult("r1", error=error)).error == told.error
+
+
+def test_what_is_being_canceled_is_not_told_that_it_is_canceled_already() -> None:
+    """It shows as canceled while its holder lets go: a replay has to wait, a cancel has nothing to wait for."""
+    replay = illegal(Action.REPLAY, Status.CANCELLING)
+    assert refusals.cancel_result(BulkResult("r", error=replay)).error == (
+        "The run is only about to be canceled; try again in a moment."
+    )
+    cancel = illegal(Action.CANCEL, Status.CANCELLED)
+    assert refusals.cancel_result(BulkResult("r", error=cancel)) == wire.CancelResult(
+        id="r",
+        status="canceled",
+        error="A run that is canceled cannot be canceled; it must be one of: "
+        "delayed, queued, dequeued, executing, waiting, paused.",
+    )
