@@ -344,9 +344,9 @@ class Runs:
         await self._indexes.bury(tenant, run.id, mark, self._limits.idempotency_ms)
         await self._runs.remove(run)
         await self._shelf.remove_of_run(tenant, run.id)
-        await self._journal.finish_removal(run, change_id)
+        await self._journal.aftermath.finish_removal(run, change_id)
 
     async def forget(self, tenant: str, run_id: str, change_id: str) -> None:
         """Finish what whoever removed the run, or never came to create it, left of it."""
         await self._shelf.remove_of_run(tenant, run_id)
-        await self._journal.forget(tenant, run_id, change_id)
+        await self._journal.aftermath.forget(tenant, run_id, change_id)

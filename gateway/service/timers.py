@@ -207,7 +207,7 @@ class Timers:
         for note in await self._indexes.stuck_changes(tenant, before_ms):
             run = await self._store.load_any(note.run_id)
             if run is not None:
-                await self._journal.reindex(run, note.change_id)
+                await self._journal.aftermath.reindex(run, note.change_id)
             elif note.begun_ms < now_ms - ABANDONED_MS:
                 # Never created, or removed by somebody who did not get to its files and the indexes.
                 await self._runs.forget(tenant, note.run_id, note.change_id)
