@@ -37,7 +37,11 @@ APPENDS = Counter("gateway_appends", "Appends by outcome: an error's code, or ok
 APPEND_SECONDS = Histogram("gateway_append_seconds", "Time an append took at the store.", buckets=_FAST_S)
 EVENTS_APPENDED = Counter("gateway_events_appended", "Events acknowledged as stored.")
 
-DELIVERIES = Counter("gateway_deliveries", "Events handed to readers: events times readers.", ["transport"])
+DELIVERIES = Counter(
+    "gateway_deliveries",
+    "Events handed to readers, events times readers: live as they came, catch_up to who lacked them.",
+    ["transport", "way"],
+)
 READERS = Gauge("gateway_readers", "Open readers.", ["transport"], multiprocess_mode="livesum")
 READERS_LAGGING = Gauge(
     "gateway_readers_lagging",
@@ -226,6 +230,12 @@ def _tells(route: str, method: str, status: int, took_s: float) -> bool:
         waits = method == "WEBSOCKET" or route.endswith(_WAITING)
         return took_s >= _access.slow_s and not waits
     return told == "all" and route not in _UNTOLD
+
+
+@lru_cache(100)
+def caught_up(transport: str) -> Counter:
+    """Return what counts the events that readers were behind with."""
+    return DELIVERIES.labels(transport, "catch_up")
 
 
 @lru_cache(1_000)
