@@ -53,6 +53,7 @@ from gateway.service.listing import Listing
 from gateway.service.once import Once
 from gateway.service.outbound import Outbound, check_url
 from gateway.service.provider_keys import ProviderKeys
+from gateway.service.readers import Readers
 from gateway.service.runs import Runs
 from gateway.service.schedules import Schedules
 from gateway.service.shelf import Shelf
@@ -105,7 +106,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, store_url: str, *, dev_key: str | None) -> None:
         self._settings = settings
-        process_id = secrets.token_hex(6)
+        self._process_id = process_id = secrets.token_hex(6)
         self._writes = Link(store_url, f"gateway-writes-{process_id}", timeout_s=settings.store_timeout_s)
         self._reads = Link(store_url, f"gateway-reads-{process_id}", timeout_s=settings.store_timeout_s)
         self.clock = StoreClock()
@@ -146,6 +147,7 @@ class Gateway:
             rings_bytes=settings.rings_bytes,
             unsent_bytes=settings.unsent_bytes,
         )
+        self._readers = Readers(self.hub, self._tail, process_id=self._process_id)
         self._build_tokens()
         self.access = Access(
             AccessStore(self._writes),
@@ -207,6 +209,7 @@ class Gateway:
             work=Work(journal, runs, logs, queues, self._bells, agents, once, idempotency_ms=idempotency_ms),
             agents=agents,
             streams=Streams(self.hub, runs, logs, indexes),
+            readers=self._readers,
             hub=self.hub,
             door=self._door,
             clock=clock,
@@ -281,6 +284,7 @@ class Gateway:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear_revocations())
+            tasks.create_task(self._readers.run())
             links = (self._writes, self._reads, self._tail)
             for part in (*links, self.hub, self._timers, self._watch, self.file_sweep, self._vitals):
                 tasks.create_task(_keep_running(part.run))

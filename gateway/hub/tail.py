@@ -48,6 +48,15 @@ class Tail:
         """Hear a channel no more."""
         self._subscription.unsubscribe(channel)
 
+    async def tell(self, channel: str, payload: bytes) -> int:
+        """Tell everybody who hears a channel, and return how many that are.
+
+        Raises:
+            StoreUnavailable: the store did not answer.
+        """
+        heard: int = await self._link.call("PUBLISH", channel, payload)
+        return heard
+
     async def wait_store(self) -> None:
         """Wait until the store is connected again, at least a moment."""
         await asyncio.sleep(0.02)
@@ -88,7 +97,7 @@ class Tail:
         self._heard.clear()
         began = time.monotonic()
         await self._clock.sync(self._link)
-        await self._link.call("PUBLISH", channel, "")
+        await self.tell(channel, b"")
         async with asyncio.timeout(self._probe_s):
             await self._heard.wait()
         telemetry.PROBE_SECONDS.observe(time.monotonic() - began)
