@@ -208,6 +208,13 @@ def origin() -> dict[str, str]:
     return {name: value for name, value in names.items() if value is not None}
 
 
+def name_run(run: str, trace: str | None = None) -> None:
+    """Have the lines of the present task name a run, and its trace where its request told none."""
+    run_id.set(run)
+    if trace_id.get() is None:
+        trace_id.set(trace)
+
+
 def observe_answer(*, route: str, method: str, status: int, waited_s: float) -> None:
     """Count one answer, at its start; `route` is the template, so that labels stay few."""
     requests, seconds = _answers_of(route, method, status)
