@@ -54,6 +54,26 @@ def count_change(before: Run, after: Run, events: Sequence[NewEvent]) -> None:
             telemetry.ATTEMPTS_FAILED.labels(event.data.get("cause", "unknown")).inc()
 
 
+def count_claim(run: Run, worker: str | None, *, took_s: float) -> None:
+    """Count how long a run waited for the claim that has just been made; in the run's trace it is a span."""
+    waited_ms = max(0, (run.state.claimed_ms or 0) - (run.state.queued_ms or 0))
+    telemetry.CLAIM_WAIT_SECONDS.observe(waited_ms / 1000)
+    trace_id = run.spec.trace_id
+    if trace_id is None or not tracing.keeps(trace_id):
+        return
+    now_ns = time.time_ns()
+    facts = {
+        "gateway.run_id": run.id,
+        "gateway.queue": run.spec.queue,
+        "gateway.worker": worker,
+        "gateway.waited_ms": waited_ms,
+        "gateway.request_id": telemetry.request_id.get(),
+    }
+    place = tracing.Place(trace_id, tracing.new_span_id())
+    began_ns = now_ns - round(took_s * 1e9)
+    tracing.record(tracing.Span("claim", place, run_span_id(run.id), began_ns, now_ns, "consumer", facts))
+
+
 def _trace_life(run: Run) -> None:
     """Have the life of a run told that has just ended; the trace that it belongs to was told at its creation."""
     spec = run.spec
