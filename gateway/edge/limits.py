@@ -43,6 +43,11 @@ class Limits:
         self._tenant_requests = Buckets(rates.tenant_requests_s)
         self._key_bytes = Buckets(rates.key_bytes_s)
 
+    def room(self, tenant: str, key_id: str, *, operator: bool) -> int:
+        """Return how many requests would be let pass now, one after another."""
+        key_room = self._key_requests.room(key_id)
+        return key_room if operator else min(key_room, self._tenant_requests.room(tenant))
+
     def charge(self, tenant: str, key_id: str, size: int, *, operator: bool) -> None:
         """Count a request of `size` bytes; an operator's is not held against its tenant.
 
@@ -58,11 +63,15 @@ class Limits:
                 telemetry.REFUSED.labels(limit).inc()
                 detail = f"Too much was asked for: come back in {math.ceil(wait_s)} s."
                 raise TooManyRequests(detail, limit=limit, retry_after_s=math.ceil(wait_s))
-        self._key_requests.take(key_id)
+        self.owe(tenant, key_id, size, operator=operator)
+
+    def owe(self, tenant: str, key_id: str, size: int, *, operator: bool, requests: int = 1) -> None:
+        """Count requests that are let pass in any case: whoever comes next waits for them."""
+        self._key_requests.take(key_id, requests)
         if size:
             self._key_bytes.take(key_id, size)
         if not operator:
-            self._tenant_requests.take(tenant)
+            self._tenant_requests.take(tenant, requests)
 
 
 class Visit:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.dialects.native.streaming import new_key, open_stream
-from tests.support.native import refused
+from tests.support.native import accepted, open_client, refused
 from tests.support.running import LOG, RunningStore, run_gateway, wait_until
 from tests.support.sockets import open_socket
 
@@ -105,6 +105,46 @@ async def test_a_command_over_its_rate_is_an_error_and_the_socket_goes_on(store:
             assert answer["problem"]["code"] == "too_many_requests"
             assert answer["problem"]["retry_after_s"] >= 1
             assert (await socket.ask("ping"))["type"] == "pong"
+
+
+async def test_commands_that_are_stored_together_count_one_by_one(store: RunningStore) -> None:
+    """Whoever sends without waiting for answers gets no more than others do, and what is refused is not stored; nor is
+    a turn kept that another could have."""
+    rate_s, sent = 20, 200
+    async with run_gateway(store.url, key_requests_s=rate_s) as running:
+        run = await running.create_run()
+        began_s = asyncio.get_running_loop().time()
+        async with open_socket(running) as socket:
+            event = {"type": LOG[0], "data": LOG[1]}
+            for number in range(sent):
+                await socket.send("append", id=f"n{number}", run_id=run["id"], events=[event])
+            answers = [await socket.next() for _ in range(sent)]
+            took_s = asyncio.get_running_loop().time() - began_s
+            turns = running.gateway.services.limits.turns
+            await wait_until(lambda: not turns._held.total())
+        done = [answer for answer in answers if answer["type"] == "ack"]
+        refusals = [answer["problem"] for answer in answers if answer["type"] == "error"]
+        reasons = {(problem["code"], problem["limit"]) for problem in refusals}
+        assert reasons == {("too_many_requests", "key_requests_s")}
+        assert rate_s / 2 <= len(done) <= rate_s * (1 + took_s)
+        async with open_client(running) as other:
+            page = accepted(await other.get(f"/v1/runs/{run['id']}/events", params={"limit": 1_000}))
+    assert sum(event["type"] == LOG[0] for event in page["data"]) == len(done)
+
+
+async def test_bytes_that_are_stored_together_are_owed(store: RunningStore) -> None:
+    """A group may be larger than what is left of a second, and whoever comes next waits for it."""
+    async with run_gateway(store.url, key_bytes_s=20_000) as running:
+        run = await running.create_run()
+        async with open_socket(running) as socket:
+            event = {"type": LOG[0], "data": {"level": "info", "message": "x" * 2_000}}
+            for number in range(100):
+                await socket.send("append", id=f"n{number}", run_id=run["id"], events=[event])
+            answers = [await socket.next() for _ in range(100)]
+            answers.append(await socket.ask("append", run_id=run["id"], events=[event]))
+    assert answers[0]["type"] == "ack"
+    assert answers[-1]["problem"]["limit"] == "key_bytes_s"
+    assert answers[-1]["problem"]["retry_after_s"] >= 1
 
 
 async def test_a_socket_for_which_there_is_no_place_is_told_to_try_again(store: RunningStore) -> None:
