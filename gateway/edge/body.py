@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from starlette.requests import Request
 
-from gateway.edge.limits import announced_bytes, visit_of
+from gateway.edge.limits import announced_bytes, keep_pace, visit_of
 from gateway.errors import BadRequest, GatewayError, InvalidBody, TooLarge
 
 T = TypeVar("T")
@@ -50,6 +50,9 @@ async def read_body(request: Request, *, limit_bytes: int, within_s: float = BOD
                 chunks.append(chunk)
     except TimeoutError:
         raise BadRequest(f"The body did not arrive within {within_s:g} s.") from None
+    finally:
+        if visit is not None:
+            visit.count(received_bytes)
     return b"".join(chunks)
 
 
@@ -140,6 +143,7 @@ async def read_lines(
     chunks = request.stream()
     rest = bytearray()
     while (chunk := await _next_chunk(chunks, idle_s)) is not None:
+        await keep_pace(request.scope, len(chunk))
         head, newline, tail = chunk.rpartition(b"\n")
         if newline:
             for batch in _gather_lines(bytes(rest + head).split(b"\n"), line_bytes, batch_lines):

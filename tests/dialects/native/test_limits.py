@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -145,6 +147,54 @@ async def test_bytes_that_are_stored_together_are_owed(store: RunningStore) -> N
     assert answers[0]["type"] == "ack"
     assert answers[-1]["problem"]["limit"] == "key_bytes_s"
     assert answers[-1]["problem"]["retry_after_s"] >= 1
+
+
+async def in_pieces(text: bytes, size: int) -> AsyncIterator[bytes]:
+    """Yield a body in pieces, so that its request does not say how large it is."""
+    for start in range(0, len(text), size):
+        yield text[start : start + size]
+
+
+async def test_a_body_that_does_not_say_its_size_is_counted_as_it_comes(store: RunningStore) -> None:
+    """It is owed as one that is announced: what comes next is refused."""
+    event = {"type": "custom.bulk", "data": {"text": "x" * 100_000}}
+    async with run_gateway(store.url, key_bytes_s=20_000) as running:
+        path = f"/v1/runs/{(await running.create_run())['id']}/events"
+        body = json.dumps({"events": [event]}).encode()
+        sent = await running.client.post(path, content=in_pieces(body, 10_000))
+        assert sent.is_success, sent.text
+        problem = refused(await running.client.get("/v1/runs"), 429, "too_many_requests")
+        assert problem["limit"] == "key_bytes_s"
+
+
+async def test_a_file_that_does_not_say_its_size_is_read_no_faster_than_its_key_may_send(store: RunningStore) -> None:
+    """Its sender waits within it, and nothing is refused."""
+    rate_s, size = 50_000, 150_000
+    async with run_gateway(store.url, key_bytes_s=rate_s) as running:
+        began_s = asyncio.get_running_loop().time()
+        sent = await running.client.post("/v1/files?name=a", content=in_pieces(b"x" * size, 10_000))
+        took_s = asyncio.get_running_loop().time() - began_s
+    assert sent.json()["size_bytes"] == size, sent.text
+    # A second's worth may come at once.
+    assert took_s > size / rate_s - 1.2
+
+
+async def test_a_streamed_append_is_read_no_faster_than_its_key_may_send(store: RunningStore) -> None:
+    """It is not refused half-way: its sender waits, every line is stored, and no more comes in a second than may."""
+    rate_s, lines = 50_000, 150
+    line = json.dumps({"type": "custom.bulk", "data": {"text": "x" * 1_000}}).encode() + b"\n"
+    async with run_gateway(store.url, key_bytes_s=rate_s) as running:
+        path = f"/v1/runs/{(await running.create_run())['id']}/events"
+        began_s = asyncio.get_running_loop().time()
+        sent = await running.client.post(
+            path, content=in_pieces(line * lines, 5_000), headers={"content-type": "application/x-ndjson"}
+        )
+        took_s = asyncio.get_running_loop().time() - began_s
+    answers = [json.loads(answer) for answer in sent.text.splitlines()]
+    assert [answer["line"] for answer in answers] == list(range(1, lines + 1))
+    assert all("seq" in answer for answer in answers)
+    # A second's worth may come at once.
+    assert took_s > len(line) * lines / rate_s - 1.2
 
 
 async def test_a_socket_for_which_there_is_no_place_is_told_to_try_again(store: RunningStore) -> None:
