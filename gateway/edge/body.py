@@ -137,11 +137,12 @@ async def read_lines(
     Raises:
         TooLarge: a line is longer than `line_bytes`.
         BadRequest: nothing came for `idle_s`, or the body is compressed.
+        Overloaded: the bodies of other requests leave no room for a line that has begun.
         ClientDisconnect: the client left within the body.
     """
     check_headers(request, None)
-    chunks = request.stream()
-    rest = bytearray()
+    chunks, visit = request.stream(), visit_of(request.scope)
+    rest, held_bytes = bytearray(), 0
     while (chunk := await _next_chunk(chunks, idle_s)) is not None:
         await keep_pace(request.scope, len(chunk))
         head, newline, tail = chunk.rpartition(b"\n")
@@ -152,6 +153,10 @@ async def read_lines(
         rest += tail
         if len(rest) > line_bytes:
             raise too_large("A line", line_bytes)
+        if visit is not None and len(rest) > held_bytes:
+            # The longest part of a line so far, until the request ends: what many senders begin must fit, too.
+            await visit.hold(len(rest) - held_bytes)
+            held_bytes = len(rest)
     for batch in _gather_lines([bytes(rest)], line_bytes, batch_lines):
         yield batch
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.dialects.native.streaming import new_key, open_stream
 from tests.support.native import accepted, open_client, refused
@@ -177,6 +178,41 @@ async def test_a_file_that_does_not_say_its_size_is_read_no_faster_than_its_key_
     assert sent.json()["size_bytes"] == size, sent.text
     # A second's worth may come at once.
     assert took_s > size / rate_s - 1.2
+
+
+async def test_lines_that_have_begun_stay_under_the_ceiling_of_bodies(store: RunningStore) -> None:
+    """Streamed appends by the dozen whose lines never end hold no more than all bodies may, and those that fit are
+    served."""
+    ceiling, begun = 1_048_576, 200_000
+    line = json.dumps({"type": "custom.bulk", "data": {"text": "x" * begun}}).encode() + b"\n"
+    async with run_gateway(store.url, bodies_bytes=ceiling) as running:
+        path = f"/v1/runs/{(await running.create_run())['id']}/events"
+        go_on = asyncio.Event()
+
+        async def send() -> dict[str, Any]:
+            async def body() -> AsyncIterator[bytes]:
+                yield line[:begun]
+                await go_on.wait()
+                yield line[begun:]
+
+            headers = {"content-type": "application/x-ndjson"}
+            sent = await running.client.post(path, content=body(), headers=headers, timeout=60)
+            answer: dict[str, Any] = json.loads(sent.text)
+            return answer
+
+        def refused_lines() -> float:
+            return REGISTRY.get_sample_value("gateway_refused_total", {"reason": "bodies_bytes"}) or 0
+
+        before, held = refused_lines(), running.gateway.services.limits.bodies
+        sending = [asyncio.create_task(send()) for _ in range(12)]
+        await wait_until(lambda: refused_lines() - before >= 12 - ceiling // begun)
+        assert 0 < held._total <= ceiling
+        go_on.set()
+        answers = await asyncio.gather(*sending)
+        await wait_until(lambda: held._total == 0)
+    stored = [answer for answer in answers if "seq" in answer]
+    assert 1 <= len(stored) <= ceiling // begun
+    assert {answer["error"]["code"] for answer in answers if "error" in answer} == {"overloaded"}
 
 
 async def test_a_streamed_append_is_read_no_faster_than_its_key_may_send(store: RunningStore) -> None:
