@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "exec": "gateway.commands.exec",
     "tail": "gateway.commands.tail",
     "runs": "gateway.commands.runs",
+    "readers": "gateway.commands.readers",
     "worker": "gateway.commands.worker",
     "doctor": "gateway.commands.doctor",
     "demo": "gateway.commands.demo",

@@ -8,7 +8,6 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable
 from importlib import import_module
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -16,54 +15,54 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from gateway import measures
 from gateway.dialects.native.routes import BUSY_PATHS, express
 from gateway.dialects.native.routes import routes as native_routes
 from gateway.dialects.native.routes import streams as native_streams
 from gateway.edge.console import console_routes
 from gateway.edge.health import health_routes
-from gateway.edge.limits import Limits, Rates
 from gateway.edge.origins import SocketOrigins
 from gateway.edge.probe import Probe
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
 from gateway.edge.shortcut import Shortcut
-from gateway.edge.turns import Turns
 from gateway.entry.asyncapi import document as asyncapi
 from gateway.entry.callers import Callers
 from gateway.entry.dialect import Dialect
 from gateway.entry.files import FileDoor
-from gateway.entry.places import PlaceLimits, Places
+from gateway.entry.places import Places
 from gateway.entry.reference import document_route
-from gateway.entry.services import Bounds, Services
+from gateway.entry.services import Services
 from gateway.entry.streaming import SseDoor
 from gateway.errors import StoreUnavailable
-from gateway.hub.channel import ChannelLimits
 from gateway.hub.hub import Hub
 from gateway.hub.tail import Tail
+from gateway.measures import in_ms
 from gateway.service.access import Access
 from gateway.service.agents import Agents
 from gateway.service.bells import Bells
 from gateway.service.bulk import Bulk
 from gateway.service.control import Control
 from gateway.service.deliveries import KIND as DELIVERIES
-from gateway.service.deliveries import Deliveries, DeliveryRules
+from gateway.service.deliveries import Deliveries
 from gateway.service.depths import Depths
 from gateway.service.file_sweep import FileSweep
 from gateway.service.files import Files
 from gateway.service.folds import Folds
 from gateway.service.hooks import Hooks
-from gateway.service.journal import Journal, Retention
+from gateway.service.journal import Journal
 from gateway.service.listing import Listing
 from gateway.service.once import Once
-from gateway.service.outbound import Outbound, UrlRules, check_url
+from gateway.service.outbound import Outbound, check_url
 from gateway.service.provider_keys import ProviderKeys
-from gateway.service.runs import RunLimits, Runs
+from gateway.service.readers import Readers
+from gateway.service.runs import Runs
 from gateway.service.schedules import Schedules
 from gateway.service.shelf import Shelf
 from gateway.service.streams import Streams, Watch
 from gateway.service.ticks import KIND as TICKS
 from gateway.service.ticks import Ticks
 from gateway.service.timers import Timers
-from gateway.service.tokens import TokenRules, Tokens
+from gateway.service.tokens import Tokens
 from gateway.service.webhooks import Webhooks
 from gateway.service.work import Work
 from gateway.service.writing import Writing
@@ -79,7 +78,6 @@ from gateway.store.indexes import IndexStore
 from gateway.store.links import open_link
 from gateway.store.log import LogReader
 from gateway.store.queue import QueueStore
-from gateway.store.runs import Limits as LogLimits
 from gateway.store.runs import RunStore
 from gateway.store.schedules import ScheduleStore
 from gateway.store.tickets import TicketStore
@@ -110,7 +108,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, store_url: str, *, dev_key: str | None) -> None:
         self._settings = settings
-        process_id = secrets.token_hex(6)
+        self._process_id = process_id = secrets.token_hex(6)
         self._writes = open_link(store_url, f"gateway-writes-{process_id}", timeout_s=settings.store_timeout_s)
         self._reads = open_link(store_url, f"gateway-reads-{process_id}", timeout_s=settings.store_timeout_s)
         self.clock = StoreClock()
@@ -128,35 +126,30 @@ class Gateway:
 
     def _build_services(self, dev_key: str | None) -> None:
         settings, clock = self._settings, self.clock
-        log_limits = LogLimits(log_events=settings.log_events, writers=settings.run_writers)
-        runs = RunStore(self._reads, self._writes, log_limits)
+        runs = RunStore(self._reads, self._writes, measures.log_limits(settings))
         logs = LogReader(self._reads)
         indexes = IndexStore(self._reads, self._writes, feed_entries=settings.feed_entries)
         timers = TimerStore(self._writes)
-        retention = Retention(_ms(settings.log_retention_s), _ms(settings.record_retention_s))
         queues = QueueStore(self._writes)
         links = {"writes": self._writes, "reads": self._reads}
         self._vitals = Vitals(links, clock, Depths(indexes, queues), self.why_not_ready)
-        journal = Journal(runs, indexes, timers, queues, clock, retention)
+        journal = Journal(runs, indexes, timers, queues, clock, measures.retention(settings))
         hook_store = HookStore(self._reads, self._writes)
-        rules = UrlRules(settings.webhook_http == "allow", settings.webhook_private == "allow")
+        rules = measures.webhook_urls(settings)
         hooks = Hooks(hook_store, rules)
         agents = Agents(AgentStore(self._reads, self._writes), queues, hooks)
-        idempotency_ms = _ms(settings.idempotency_s)
+        idempotency_ms = in_ms(settings.idempotency_s)
         self.hub = Hub(
             self._tail,
             logs,
-            ChannelLimits(
-                ring_entries=settings.ring_entries,
-                ring_bytes=settings.ring_bytes,
-                chunk_bytes=settings.chunk_bytes,
-            ),
+            measures.channel_limits(settings),
             keepalive_s=settings.keepalive_s,
             sweep_s=settings.sweep_s,
             linger_s=settings.linger_ms / 1000,
             rings_bytes=settings.rings_bytes,
             unsent_bytes=settings.unsent_bytes,
         )
+        self._readers = Readers(self.hub, self._tail, process_id=self._process_id)
         self._build_tokens()
         self.access = Access(
             AccessStore(self._writes),
@@ -164,28 +157,20 @@ class Gateway:
             static_key=dev_key,
             token_key_id=None if self._tokens is None else self._tokens.key_id,
         )
-        run_limits = RunLimits(
-            payload_bytes=settings.payload_bytes,
-            metadata_bytes=settings.metadata_bytes,
-            start_timeout_ms=_ms(settings.start_timeout_s),
-            lease_ms=_ms(settings.lease_s),
-            idempotency_ms=idempotency_ms,
-        )
         records, blobs = FileStore(self._reads, self._writes), open_blobs(settings.files_url, settings.data_dir)
         shelf = Shelf(records, blobs, indexes, secret=self.access.signing_secret, mark_ms=idempotency_ms)
-        file_retention_ms = _ms(settings.file_retention_s)
+        file_retention_ms = in_ms(settings.file_retention_s)
         self.file_sweep = FileSweep(shelf, records, blobs, indexes, runs, clock, retention_ms=file_retention_ms)
-        self._runs = Runs(journal, runs, indexes, agents, hooks, self.hub, shelf, run_limits)
+        self._runs = Runs(journal, runs, indexes, agents, hooks, self.hub, shelf, measures.run_limits(settings))
         self._bells = Bells(self._tail, most_claims=settings.claims_waiting)
         once = Once(indexes, lifetime_ms=idempotency_ms)
         self._outbound = Outbound(rules, timeout_s=settings.webhook_timeout_s, connections=settings.webhook_at_once)
-        deliveries = Deliveries(hook_store, runs, logs, self._outbound, clock, _delivery_rules(settings))
+        deliveries = Deliveries(hook_store, runs, logs, self._outbound, clock, measures.delivery_rules(settings))
         schedules = ScheduleStore(self._reads, self._writes)
         ticks = Ticks(schedules, self._runs, runs, clock)
         self._timers = Timers(journal, self._runs, runs, timers, indexes, {DELIVERIES: deliveries, TICKS: ticks})
         self._watch = Watch(self.hub, self.access, clock, recheck_s=settings.access_recheck_s)
-        limits = _limits(settings)
-        self._places = Places(_place_limits(settings), wait_s=settings.store_hold_s)
+        self._places = Places(measures.place_limits(settings), wait_s=settings.store_hold_s)
         self._door = SseDoor(self.hub, self._places, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
         control = Control(
             journal,
@@ -193,7 +178,7 @@ class Gateway:
             logs,
             indexes,
             agents,
-            cancel_grace_ms=_ms(settings.cancel_grace_s),
+            cancel_grace_ms=in_ms(settings.cancel_grace_s),
             idempotency_ms=idempotency_ms,
             input_bytes=settings.input_bytes,
         )
@@ -221,38 +206,32 @@ class Gateway:
             folds=Folds(runs, logs),
             files=files,
             file_door=FileDoor(
-                callers, files, clock, public_url=settings.public_url, lifetime_ms=_ms(settings.file_url_s)
+                callers, files, clock, public_url=settings.public_url, lifetime_ms=in_ms(settings.file_url_s)
             ),
             once=once,
             work=Work(journal, runs, logs, queues, self._bells, agents, once, idempotency_ms=idempotency_ms),
             agents=agents,
             streams=Streams(self.hub, runs, logs, indexes),
+            readers=self._readers,
             hub=self.hub,
             door=self._door,
             clock=clock,
-            limits=limits,
-            bounds=_bounds(settings),
+            limits=measures.limits(settings),
+            bounds=measures.bounds(settings),
         )
 
     def _build_tokens(self) -> None:
         settings = self._settings
         self._tokens, self._provider_keys, self._provider = None, None, None
-        if settings.jwt_issuer is None or settings.jwt_audience is None or settings.jwt_jwks is None:
+        rules = measures.token_rules(settings)
+        if rules is None or settings.jwt_jwks is None:
             return
-        rules = UrlRules(settings.jwt_http == "allow", settings.jwt_private == "allow")
+        urls = measures.provider_urls(settings)
         if not settings.jwt_jwks.startswith("file:"):
-            check_url(settings.jwt_jwks, rules, variable("jwt_jwks"))
-        self._provider = Outbound(rules, timeout_s=PROVIDER_S, connections=1)
+            check_url(settings.jwt_jwks, urls, variable("jwt_jwks"))
+        self._provider = Outbound(urls, timeout_s=PROVIDER_S, connections=1)
         self._provider_keys = ProviderKeys(settings.jwt_jwks, self._provider.fetch)
-        token_rules = TokenRules(
-            issuer=settings.jwt_issuer,
-            audience=settings.jwt_audience,
-            tenant_claim=settings.jwt_tenant_claim,
-            scopes_claim=settings.jwt_scopes_claim,
-            agents_claim=settings.jwt_agents_claim,
-            leeway_s=settings.jwt_leeway_s,
-        )
-        self._tokens = Tokens(token_rules, self._provider_keys)
+        self._tokens = Tokens(rules, self._provider_keys)
 
     def _build_asgi(self) -> ASGIApp:
         middleware = [Middleware(IdentifiedRequests, limits=self.services.limits)]
@@ -274,7 +253,7 @@ class Gateway:
                     ],
                 )
             )
-        middleware.append(Middleware(SocketOrigins, allowed=_socket_origins(self._settings)))
+        middleware.append(Middleware(SocketOrigins, allowed=measures.socket_origins(self._settings)))
         api, handlers = _api_routes(self.services), exception_handlers()
         busy = [route for route in api if isinstance(route, Route) and route.path in BUSY_PATHS]
         middleware.append(Middleware(Shortcut, routes=busy, handlers=handlers))
@@ -309,6 +288,7 @@ class Gateway:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear_revocations())
+            tasks.create_task(self._readers.run())
             links = (self._writes, self._reads, self._tail)
             for part in (*links, self.hub, self._timers, self._watch, self.file_sweep, self._vitals):
                 tasks.create_task(_keep_running(part.run))
@@ -372,43 +352,6 @@ async def _keep_running(run: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(RESTART_S)
 
 
-def _bounds(settings: Settings) -> Bounds:
-    return Bounds(
-        body_bytes=2 * settings.payload_bytes,
-        batch_bytes=settings.batch_bytes,
-        batch_events=settings.batch_events,
-        event_bytes=settings.event_bytes,
-        metadata_bytes=settings.metadata_bytes,
-        list_page=settings.list_page,
-        event_page=settings.event_page,
-        wait_s=settings.wait_s,
-        stream_runs=settings.stream_runs,
-        ticket_ttl_s=settings.ticket_ttl_s,
-        default_agent=settings.default_agent,
-        file_bytes=settings.file_bytes,
-        socket_runs=settings.socket_runs,
-    )
-
-
-def _limits(settings: Settings) -> Limits:
-    rates = Rates(settings.key_requests_s, settings.tenant_requests_s, settings.key_bytes_s)
-    turns = Turns(settings.requests_at_once, waiting=settings.requests_waiting, wait_s=settings.request_wait_s)
-    return Limits(rates, turns, bodies_bytes=settings.bodies_bytes)
-
-
-def _place_limits(settings: Settings) -> PlaceLimits:
-    return PlaceLimits(settings.streams, settings.tenant_streams, settings.key_streams)
-
-
-def _delivery_rules(settings: Settings) -> DeliveryRules:
-    return DeliveryRules(
-        delays_ms=tuple(_ms(float(rest_s)) for rest_s in settings.webhook_retry_s.split(",")),
-        timeout_ms=_ms(settings.webhook_timeout_s),
-        at_once=settings.webhook_at_once,
-        at_once_a_host=settings.webhook_host_at_once,
-    )
-
-
 def _api_routes(services: Services) -> list[BaseRoute]:
     """Return the routes of every API, and of the description of all that streams."""
     native = native_routes(services)
@@ -419,13 +362,3 @@ def _api_routes(services: Services) -> list[BaseRoute]:
         *(mount for dialect in dialects for mount in dialect.mounts()),
         document_route("/asyncapi.json", lambda: asyncapi(streams)),
     ]
-
-
-def _socket_origins(settings: Settings) -> set[str]:
-    """Return the origins whose pages may open a WebSocket, besides those that a request's `Host` names."""
-    at_home = urlsplit(settings.public_url or "")
-    return {*settings.cors_origins, f"{at_home.scheme}://{at_home.netloc}"}
-
-
-def _ms(duration_s: float) -> int:
-    return int(duration_s * 1000)

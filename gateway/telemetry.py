@@ -22,6 +22,8 @@ AccessLog = Literal["all", "slow", "errors", "off"]
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
 run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
+# In no line: only what kind of address it is is told.
+client_address: ContextVar[str | None] = ContextVar("client_address", default=None)
 
 _FAST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -37,7 +39,11 @@ APPENDS = Counter("gateway_appends", "Appends by outcome: an error's code, or ok
 APPEND_SECONDS = Histogram("gateway_append_seconds", "Time an append took at the store.", buckets=_FAST_S)
 EVENTS_APPENDED = Counter("gateway_events_appended", "Events acknowledged as stored.")
 
-DELIVERIES = Counter("gateway_deliveries", "Events handed to readers: events times readers.", ["transport"])
+DELIVERIES = Counter(
+    "gateway_deliveries",
+    "Events handed to readers, events times readers: live as they came, catch_up to who lacked them.",
+    ["transport", "way"],
+)
 READERS = Gauge("gateway_readers", "Open readers.", ["transport"], multiprocess_mode="livesum")
 READERS_LAGGING = Gauge(
     "gateway_readers_lagging",
@@ -202,6 +208,13 @@ def origin() -> dict[str, str]:
     return {name: value for name, value in names.items() if value is not None}
 
 
+def name_run(run: str, trace: str | None = None) -> None:
+    """Have the lines of the present task name a run, and its trace where its request told none."""
+    run_id.set(run)
+    if trace_id.get() is None:
+        trace_id.set(trace)
+
+
 def observe_answer(*, route: str, method: str, status: int, waited_s: float) -> None:
     """Count one answer, at its start; `route` is the template, so that labels stay few."""
     requests, seconds = _answers_of(route, method, status)
@@ -226,6 +239,12 @@ def _tells(route: str, method: str, status: int, took_s: float) -> bool:
         waits = method == "WEBSOCKET" or route.endswith(_WAITING)
         return took_s >= _access.slow_s and not waits
     return told == "all" and route not in _UNTOLD
+
+
+@lru_cache(100)
+def caught_up(transport: str) -> Counter:
+    """Return what counts the events that readers were behind with."""
+    return DELIVERIES.labels(transport, "catch_up")
 
 
 @lru_cache(1_000)

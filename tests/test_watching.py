@@ -9,7 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from prometheus_client import Counter, Gauge, Histogram
 
+from gateway import telemetry
 from tests.support.running import RunningGateway
 
 pytestmark = pytest.mark.anyio
@@ -56,10 +58,20 @@ async def test_every_metric_has_its_place_on_the_dashboard(api: RunningGateway) 
     assert unseen == {"gateway_readers_lagging"}
 
 
-async def test_every_metric_is_told_of_in_the_documents(api: RunningGateway) -> None:
-    """The operations page says what each is for."""
-    page = (DOCS / "operations.md").read_text()
-    assert {family for family in await told_by(api) if family not in page} == set()
+def test_the_documents_list_what_there_is() -> None:
+    """Every metric of the registry has one place in the table of the operations page, and no other stands there; none
+    says nothing of what it is."""
+    registered = {}
+    for value in vars(telemetry).values():
+        if isinstance(value, Counter | Gauge | Histogram):
+            (family,) = value.describe()
+            registered[family.name + ("_total" if family.type == "counter" else "")] = value
+    rows = [
+        row.split("|") for row in (DOCS / "operations.md").read_text().splitlines() if row.startswith("| `gateway_")
+    ]
+    listed = [name for row in rows for name in re.findall(r"`(gateway_[a-z_]+)", row[1])]
+    assert sorted(listed) == sorted(registered)
+    assert all(row[2].strip() for row in rows)
 
 
 def test_panels_do_not_lie_on_one_another() -> None:

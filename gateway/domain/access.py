@@ -231,11 +231,16 @@ def check_scopes(scopes: frozenset[str]) -> None:
         raise InvalidBody("scopes are one or more of " + ", ".join(allowed) + ".", allowed=allowed)
 
 
+def is_tenant(text: str) -> bool:
+    """Whether a tenant may have this name."""
+    return _TENANT.fullmatch(text) is not None
+
+
 def check_tenant(tenant: str) -> None:
     """Refuse a tenant's name that could not stand in a store key or a log line.
 
     Raises:
         InvalidBody: not 1 to 64 letters, digits, dots, dashes or underscores.
     """
-    if not _TENANT.fullmatch(tenant):
+    if not is_tenant(tenant):
         raise InvalidBody("A tenant is 1 to 64 letters, digits, dots, dashes or underscores.", path="$.tenant")

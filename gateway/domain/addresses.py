@@ -73,6 +73,20 @@ def is_public(address: Address) -> bool:
     )
 
 
+def address_class(host: str | None) -> str:
+    """Return what kind of address a peer has: `loopback`, `private`, `public`; `unknown` for a socket file or a name.
+
+    An IPv6 address that carries an IPv4 one is judged by that one.
+    """
+    address = None if host is None else parse_address(host)
+    if address is None:
+        return "unknown"
+    carried = _carried(address) if isinstance(address, IPv6Address) else None
+    if address.is_loopback or (carried is not None and carried.is_loopback):
+        return "loopback"
+    return "public" if is_public(address) else "private"
+
+
 def _carried(address: IPv6Address) -> IPv4Address | None:
     if address in _NAT64 or 1 < int(address) < 2**32:
         # The second is the deprecated IPv4-compatible form, `::10.0.0.1`.

@@ -57,6 +57,8 @@ class RunCreated(msgspec.Struct, frozen=True):
     title: str | None = None
     triggered_by: Any = None
     actor: Any = None
+    trace_id: str | None = None
+    parent_span_id: str | None = None
 
 
 class AttemptStarted(msgspec.Struct, frozen=True):

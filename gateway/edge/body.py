@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from starlette.requests import Request
 
-from gateway.edge.limits import announced_bytes, visit_of
+from gateway.edge.limits import announced_bytes, keep_pace, visit_of
 from gateway.errors import BadRequest, GatewayError, InvalidBody, TooLarge
 
 T = TypeVar("T")
@@ -50,6 +50,9 @@ async def read_body(request: Request, *, limit_bytes: int, within_s: float = BOD
                 chunks.append(chunk)
     except TimeoutError:
         raise BadRequest(f"The body did not arrive within {within_s:g} s.") from None
+    finally:
+        if visit is not None:
+            visit.count(received_bytes)
     return b"".join(chunks)
 
 
@@ -134,12 +137,14 @@ async def read_lines(
     Raises:
         TooLarge: a line is longer than `line_bytes`.
         BadRequest: nothing came for `idle_s`, or the body is compressed.
+        Overloaded: the bodies of other requests leave no room for a line that has begun.
         ClientDisconnect: the client left within the body.
     """
     check_headers(request, None)
-    chunks = request.stream()
-    rest = bytearray()
+    chunks, visit = request.stream(), visit_of(request.scope)
+    rest, held_bytes = bytearray(), 0
     while (chunk := await _next_chunk(chunks, idle_s)) is not None:
+        await keep_pace(request.scope, len(chunk))
         head, newline, tail = chunk.rpartition(b"\n")
         if newline:
             for batch in _gather_lines(bytes(rest + head).split(b"\n"), line_bytes, batch_lines):
@@ -148,6 +153,10 @@ async def read_lines(
         rest += tail
         if len(rest) > line_bytes:
             raise too_large("A line", line_bytes)
+        if visit is not None and len(rest) > held_bytes:
+            # The longest part of a line so far, until the request ends: what many senders begin must fit, too.
+            await visit.hold(len(rest) - held_bytes)
+            held_bytes = len(rest)
     for batch in _gather_lines([bytes(rest)], line_bytes, batch_lines):
         yield batch
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from collections.abc import Callable
 from typing import Final
@@ -9,6 +11,7 @@ from typing import Final
 MOST_NAMES: Final = 10_000
 # What sums of fractions may be off by.
 GRAIN_S: Final = 1e-6
+UNLIMITED: Final = sys.maxsize
 
 
 class Buckets:
@@ -32,6 +35,14 @@ class Buckets:
         full_s = self._full_s.get(name)
         wait_s = 0.0 if full_s is None else full_s - self._clock() - self._slack_s
         return wait_s if wait_s > GRAIN_S else 0.0
+
+    def room(self, name: str) -> int:
+        """Return how many times `name` may take one now."""
+        if not self._rate_s:
+            return UNLIMITED
+        now_s = self._clock()
+        left_s = now_s + self._slack_s - max(self._full_s.get(name, now_s), now_s)
+        return max(0, math.floor((left_s + GRAIN_S) * self._rate_s) + 1)
 
     def take(self, name: str, amount: float = 1.0) -> None:
         """Take from the bucket of `name`, more than is in it if need be: whoever comes next waits for that."""

@@ -6,6 +6,7 @@ bytes counted, and both end with the request. Limits are those of one process: i
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any, Final
 
@@ -43,6 +44,11 @@ class Limits:
         self._tenant_requests = Buckets(rates.tenant_requests_s)
         self._key_bytes = Buckets(rates.key_bytes_s)
 
+    def room(self, tenant: str, key_id: str, *, operator: bool) -> int:
+        """Return how many requests would be let pass now, one after another."""
+        key_room = self._key_requests.room(key_id)
+        return key_room if operator else min(key_room, self._tenant_requests.room(tenant))
+
     def charge(self, tenant: str, key_id: str, size: int, *, operator: bool) -> None:
         """Count a request of `size` bytes; an operator's is not held against its tenant.
 
@@ -58,22 +64,32 @@ class Limits:
                 telemetry.REFUSED.labels(limit).inc()
                 detail = f"Too much was asked for: come back in {math.ceil(wait_s)} s."
                 raise TooManyRequests(detail, limit=limit, retry_after_s=math.ceil(wait_s))
-        self._key_requests.take(key_id)
+        self.owe(tenant, key_id, size, operator=operator)
+
+    def owe(self, tenant: str, key_id: str, size: int, *, operator: bool, requests: int = 1) -> None:
+        """Count requests that are let pass in any case: whoever comes next waits for them."""
+        self._key_requests.take(key_id, requests)
         if size:
             self._key_bytes.take(key_id, size)
         if not operator:
-            self._tenant_requests.take(tenant)
+            self._tenant_requests.take(tenant, requests)
+
+    def owe_bytes(self, key_id: str, size: int) -> float:
+        """Count bytes that a key has sent, and return for how long it is to send no more, in seconds."""
+        self._key_bytes.take(key_id, size)
+        return self._key_bytes.wait_s(key_id)
 
 
 class Visit:
     """One request under its limits, or one command of a WebSocket."""
 
-    __slots__ = ("_charged", "_held_bytes", "_limits", "_tenant", "_turn")
+    __slots__ = ("_charged", "_held_bytes", "_key_id", "_limits", "_tenant", "_told_size", "_turn")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._tenant = ""
-        self._charged = False
+        self._key_id = ""
+        self._charged = self._told_size = False
         self._turn: Turn | None = None
         self._held_bytes = 0
 
@@ -89,9 +105,16 @@ class Visit:
         """
         if not self._charged:
             self._limits.charge(tenant, key_id, size, operator=operator)
-            self._charged, self._tenant = True, tenant
+            self._charged, self._tenant, self._key_id, self._told_size = True, tenant, key_id, size > 0
         if self._turn is None:
             self._turn = await self._limits.turns.enter(tenant)
+
+    def count(self, size: int) -> float:
+        """Count what has come of a body that did not say its size; returns for how long its key is to send no more.
+
+        A body that said it is counted already.
+        """
+        return self._limits.owe_bytes(self._key_id, size) if self._charged and not self._told_size else 0.0
 
     async def hold(self, size: int) -> None:
         """Have so many bytes in memory until the request ends.
@@ -126,6 +149,15 @@ def visit_of(scope: Scope) -> Visit | None:
     """Return the visit of a request; None where nothing is limited."""
     visit: Visit | None = scope.get("state", {}).get(_KEY)
     return visit
+
+
+async def keep_pace(scope: Scope, size: int) -> None:
+    """Count what has come of a body that goes on, and let its sender wait for as long as its key has sent too much."""
+    visit = visit_of(scope)
+    wait_s = 0.0 if visit is None else visit.count(size)
+    if wait_s > 0:
+        telemetry.REFUSED.labels("key_bytes_s").inc()
+        await asyncio.sleep(wait_s)
 
 
 def announced_bytes(headers: Any) -> int:

@@ -13,6 +13,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from gateway.edge.body import check_headers
+from gateway.edge.limits import keep_pace
 from gateway.errors import BadRequest, InvalidBody
 
 FORM: Final = "multipart/form-data"
@@ -72,6 +73,7 @@ async def _read_chunks(request: Request, idle_s: float) -> AsyncGenerator[bytes,
             raise BadRequest(f"Nothing came for {idle_s:g} s, or the file not within {UPLOAD_S:g} s.") from None
         if chunk is None:
             return
+        await keep_pace(request.scope, len(chunk))
         yield chunk
 
 

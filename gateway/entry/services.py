@@ -22,6 +22,7 @@ from gateway.service.files import Files
 from gateway.service.folds import Folds
 from gateway.service.listing import Listing
 from gateway.service.once import Once
+from gateway.service.readers import Readers
 from gateway.service.runs import Runs
 from gateway.service.schedules import Schedules
 from gateway.service.streams import Streams
@@ -70,6 +71,7 @@ class Services(msgspec.Struct, frozen=True):
     webhooks: Webhooks
     schedules: Schedules
     streams: Streams
+    readers: Readers
     hub: Hub
     door: SseDoor
     clock: StoreClock

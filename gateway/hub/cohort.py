@@ -84,7 +84,7 @@ class Cohort:
         self.channel = channel
         self.readers: dict[Reader, None] = {}
         self._key = key
-        self._delivered = telemetry.DELIVERIES.labels(transport)
+        self._delivered = telemetry.DELIVERIES.labels(transport, "live")
         self._linger_s = linger_s
         self._want = want
         self._left: list[Reader] = []
@@ -150,14 +150,14 @@ class Cohort:
                         settled = seq == channel.ring.head_seq and not channel.ended
                 if before == after and reader.in_step and outlet.write(wire):
                     reader.seq, reader.tag = seq, tag
+                    delivered += seq - before
                     outlet.sent_s = now_s
                     if not settled:
                         outlet.wake()
                 else:
-                    reader.push()
+                    delivered += reader.push()
             except Exception:
                 logger.exception("a reader of %s failed", channel.name.stream)
                 outlet.close(hang_up=True)
-            delivered += reader.seq - before
         if delivered:
             self._delivered.inc(delivered)

@@ -14,7 +14,8 @@ import logging
 import time
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway import telemetry, tracing
 from gateway.errors import GatewayError
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 FAREWELL_S = 0.5
 """How long a connection that is busy may take until it has been told why it is closed."""
+
+_SERIALS: Final = count(1)
 
 Message = dict[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -87,6 +90,7 @@ class Outlet:
         "_postponed",
         "_send",
         "_spawn",
+        "address",
         "behind_since_s",
         "busy",
         "closed",
@@ -100,6 +104,7 @@ class Outlet:
         "ping",
         "readers",
         "sent_s",
+        "serial",
         "transport",
         "unsent",
         "waits_for",
@@ -141,11 +146,13 @@ class Outlet:
         self.closed = False
         self.opened_s = self.sent_s = time.monotonic()
         # For those who watch over it: since when it is busy and with what, how many events it has passed on, and
-        # what its request was called.
+        # what its request was called and whence it came.
         self.behind_since_s = 0.0
         self.waits_for = "log"
         self.passed = 0
         self.origin = telemetry.origin()
+        self.address = telemetry.client_address.get()
+        self.serial = next(_SERIALS)
         self.parent_span = tracing.subject.get() or tracing.current.get()
         self._ping_due = False
         self._leaving: str | None = None

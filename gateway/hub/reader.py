@@ -112,17 +112,26 @@ class Reader:
         ring = self.channel.ring
         return self.in_step and self.seq < ring.head_seq and ring.covers(self.seq)
 
-    def push(self) -> None:
-        """Send what the ring has beyond this reader; the outlet must be idle."""
+    def push(self) -> int:
+        """Send what the ring has beyond this reader, and return how many events that was; the outlet must be idle."""
+        before, pushed = self.seq, 0
         if self.in_ring:
             messages = self._take_chunk()
+            pushed = self.seq - before
             if messages:
                 self.outlet.offer(messages)
         if not self.settled:
             self.outlet.wake()
+        return pushed
 
     def _take_chunk(self) -> Sequence[Message]:
         messages, self.seq, self.tag = self.channel.chunk(self.encoder, self.seq)
+        return messages
+
+    def _take_behind(self) -> Sequence[Message]:
+        before = self.seq
+        messages = self._take_chunk()
+        telemetry.caught_up(self.outlet.transport).inc(self.seq - before)
         return messages
 
     def notes(self) -> Sequence[Message]:
@@ -136,14 +145,14 @@ class Reader:
         if self._doubted:
             return ()
         messages = self.notes() if self._notes else ()
-        return [*messages, *self._take_chunk()] if self.in_ring and self._agrees() else messages
+        return [*messages, *self._take_behind()] if self.in_ring and self._agrees() else messages
 
     async def next_messages(self) -> Sequence[Message]:
         """Return the next messages for a reader that is behind, from the ring or from the log."""
         if self._notes:
             return self.notes()
         if self.in_ring and self._agrees():
-            return self._take_chunk()
+            return self._take_behind()
         if self._at_head:
             return ()
         try:
@@ -191,6 +200,7 @@ class Reader:
         if fresh:
             whole = oldest_run(fresh)
             self.seq, self.tag = whole[-1].seq, whole[-1].tag
+            telemetry.caught_up(self.outlet.transport).inc(len(whole))
             return self.encoder.encode(whole)
         # The log has nothing for this reader; the channel may think otherwise.
         await self.channel.repair.check()

@@ -50,6 +50,15 @@ class Tail:
         """Hear a channel no more."""
         self._subscription.unsubscribe(channel)
 
+    async def tell(self, channel: str, payload: bytes) -> int:
+        """Tell everybody who hears a channel, and return how many that are.
+
+        Raises:
+            StoreUnavailable: the store did not answer.
+        """
+        heard: int = await self._link.call("SPUBLISH", channel, payload)
+        return heard
+
     async def wait_store(self) -> None:
         """Wait until the store is connected again, at least a moment."""
         await asyncio.sleep(0.02)
@@ -97,7 +106,7 @@ class Tail:
         heard.clear()
         began = time.monotonic()
         await self._clock.sync(self._link)
-        await self._link.call("SPUBLISH", channel, "")
+        await self.tell(channel, b"")
         async with asyncio.timeout(self._probe_s):
             await heard.wait()
         telemetry.PROBE_SECONDS.observe(time.monotonic() - began)

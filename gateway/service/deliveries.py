@@ -37,7 +37,7 @@ from gateway.store.keys import digest
 from gateway.store.log import Entry, LogHead, LogName, LogReader
 from gateway.store.runs import RunStore
 
-logger = logging.getLogger(__name__)
+webhooks_log = logging.getLogger("gateway.webhooks")
 
 KIND = "hook"
 """The kind of timer that this looks after; its name is the run's id."""
@@ -93,6 +93,7 @@ class Deliveries:
         run = await self._runs.load_any(name)
         if run is None:
             return None
+        telemetry.name_run(run.id, run.spec.trace_id)
         hooks = await self._hooks.of_run(name)
         times = await asyncio.gather(*(self._serve(run, hook) for hook in hooks))
         return min((ms for ms in times if ms is not None), default=None)
@@ -163,6 +164,7 @@ class Deliveries:
             status=posted.status,
             error=posted.error,
         )
+        _tell(run, made, rest_ms)
         return made, rest_ms
 
     def _judge(self, posted: Posted, attempt: int) -> tuple[str, int]:
@@ -229,6 +231,28 @@ class _Delivery:
     ) -> Noted:
         progress = Progress(self._cursor, self._tries, rest_ms, state, holds_on)
         return await self._deliveries.note(self._run.id, self._hook.id, self._token, progress, made)
+
+
+def _tell(run: Run, made: Try, rest_ms: int) -> None:
+    """Log what became of a try: one that will come again quietly, one that will not aloud, the others if all are."""
+    if made.outcome == "delivered" and not telemetry.tells_all():
+        return
+    facts = {
+        "hook_id": made.hook_id,
+        "message_id": made.message_id,
+        "seq": made.seq,
+        "attempt": made.attempt,
+        "outcome": made.outcome,
+        "status": made.status,
+        "error": made.error,
+        "duration_ms": made.duration_ms,
+        "rest_ms": rest_ms or None,
+        "tenant": run.spec.tenant,
+    }
+    level = logging.INFO if made.outcome in ("delivered", "retrying") else logging.WARNING
+    webhooks_log.log(
+        level, "a webhook was told" if made.outcome == "delivered" else "a webhook was not told", extra=facts
+    )
 
 
 def _record(run: Run, posted: Posted, outcome: str, seq: int) -> None:

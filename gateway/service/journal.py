@@ -10,26 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from gateway import telemetry, tracing
 from gateway.domain.appends import FAST_STATUSES
 from gateway.domain.draft import Draft
 from gateway.domain.due import next_look_ms, waits_for_others
 from gateway.domain.events import NewEvent, encode_rests
 from gateway.domain.hooks import FixedHook
-from gateway.domain.lifecycle import LIVE, Status
+from gateway.domain.lifecycle import LIVE
 from gateway.domain.run import Run, RunSpec
-from gateway.domain.traces import run_span_id
 from gateway.errors import Contended, GatewayError, IllegalTransition, StoreUnavailable
 from gateway.service import effects
-from gateway.service.feed_events import feed_event, forgotten_event
+from gateway.service.aftermath import Aftermath
 from gateway.service.hook_bell import HookBell
+from gateway.service.tally import count_change, count_status, measure_append
 from gateway.store.clock import StoreClock
 from gateway.store.hooks import hook_fields
 from gateway.store.indexes import IndexStore
@@ -50,9 +48,6 @@ from gateway.store.timers import TimerStore
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-# Finding a counter by its label costs more than counting.
-_APPENDS, _DUPLICATES = telemetry.APPENDS.labels("ok"), telemetry.APPENDS.labels("duplicate")
 
 TRIES = 50
 ARMED_LATE_MS = 5_000
@@ -92,6 +87,7 @@ class Journal:
         self._timers = timers
         self._retention = retention
         self._bell = HookBell(timers, clock)
+        self.aftermath = Aftermath(indexes, timers, queues, self._bell, clock)
         self.clock = clock
 
     def next_look_ms(self, run: Run, *, listening_since_ms: int = 0) -> int | None:
@@ -134,11 +130,11 @@ class Journal:
             run = await self._runs.load(spec.id, spec.tenant)
         else:
             run = _after(new, draft, appended)
-            telemetry.RUN_CHANGES.labels(str(run.status)).inc()
+            count_status(run)
         if waits_for_others(run):
             # They may have ended before anybody could know that this run waits for them.
             await self._timers.arm(spec.id, draft.at_ms)
-        await self._apply(run, change_id, {event.type for event in draft.events})
+        await self.aftermath.finish(run, change_id, {event.type for event in draft.events})
         return run
 
     async def change(
@@ -223,9 +219,11 @@ class Journal:
                 await self._indexes.abandon_change(tenant, run.id, change_id)
             return Outcome(await self._runs.load(run.id, tenant), appended, result)
         after = _after(run, draft, appended)
-        _count(run, after, draft)
+        count_change(run, after, draft.events)
         # Once more: before the write somebody may have looked, found nothing due, and put the timer away.
-        follow_up = self._apply(after, change_id, types) if moves else self._bell.ring_late(run.id, run.hooked, types)
+        follow_up = (
+            self.aftermath.finish(after, change_id, types) if moves else self._bell.ring_late(run.id, run.hooked, types)
+        )
         await asyncio.gather(self._arm_again(run, after), follow_up)
         return Outcome(after, appended, result)
 
@@ -287,62 +285,13 @@ class Journal:
         for _ in range(TRIES):
             encoded = encode_rests(events, run_id, at_ms)
             try:
-                return await self._measure(run_id, put(at_ms, encoded), len(events))
+                return await measure_append(run_id, put(at_ms, encoded), len(events))
             except TooEarly as error:
                 at_ms = max(self.clock.now_ms(), error.updated_ms)
         raise Contended("The run changes too fast; try again.", run_id=run_id)
 
     async def _put(self, run_id: str, write: Write) -> Appended:
-        return await self._measure(run_id, self._runs.write(run_id, write), len(write.events))
-
-    async def _measure(self, run_id: str, put: Awaitable[Appended], events: int) -> Appended:
-        began = time.monotonic()
-        try:
-            appended = await put
-        except GatewayError as error:
-            telemetry.APPENDS.labels(error.code).inc()
-            tracing.record_call("append", time.monotonic() - began, {"gateway.run_id": run_id}, error.code)
-            raise
-        telemetry.APPEND_SECONDS.observe(time.monotonic() - began)
-        if appended.duplicate:
-            _DUPLICATES.inc()
-        else:
-            _APPENDS.inc()
-            telemetry.EVENTS_APPENDED.inc(events)
-        if tracing.is_on():
-            facts = {"gateway.run_id": run_id, "gateway.events": events, "gateway.seq": appended.last_seq}
-            tracing.record_call("append", time.monotonic() - began, facts)
-        return appended
-
-    async def reindex(
-        self, run: Run, change_id: str, *, gone: bool = False, types: Collection[str] | None = None
-    ) -> None:
-        """Bring queue, dependents, webhooks (if `types` may concern them), indexes and feed to what the record says."""
-        # Also of a run that is gone: it may have been removed before its end was told to its queue.
-        await self._follow_up(run)
-        if not gone:
-            await self._bell.ring(run.id, run.hooked, types)
-        await self._indexes.apply(run, change_id, feed_event=feed_event(run, gone=gone), gone=gone)
-
-    async def _follow_up(self, run: Run) -> None:
-        if run.spec.is_queued:
-            await self._queues.sync(run)
-        if run.state.terminal:
-            dependents = await self._indexes.dependents(run.spec.tenant, run.id)
-            if dependents:
-                await self._timers.arm_many(dependents, self.clock.now_ms())
-
-    async def forget(self, tenant: str, run_id: str, change_id: str) -> None:
-        """Take a run that does not exist out of the indexes, and tell the feed."""
-        event = forgotten_event(run_id, self.clock.now_ms())
-        await self._indexes.forget(tenant, run_id, change_id, feed_event=event)
-
-    async def finish_removal(self, run: Run, change_id: str) -> None:
-        """Take a run that was just removed out of the indexes; what fails here, the reconciler finishes."""
-        try:
-            await self.reindex(run, change_id, gone=True)
-        except Exception as error:
-            logger.warning("indexes of purged run %s follow later: %r", run.id, error)
+        return await measure_append(run_id, self._runs.write(run_id, write), len(write.events))
 
     def _write(
         self,
@@ -398,54 +347,10 @@ class Journal:
             # It was armed before the write; only a look in between could have put it away.
             logger.warning("timer of run %s was not armed again", after.id)
 
-    async def _apply(self, run: Run, change_id: str, types: Collection[str] | None = None) -> None:
-        try:
-            await self.reindex(run, change_id, types=types)
-        except Exception as error:
-            # The change itself is stored and will be acknowledged; the reconciler finishes its indexes.
-            logger.warning("indexes of run %s follow later: %r", run.id, error)
-
 
 def _moves(run: Run, draft: Draft) -> bool:
     before, after = run.state, draft.state
     return (before.status, before.leased, bool(before.open)) != (after.status, after.leased, bool(after.open))
-
-
-def _record(run: Run) -> None:
-    """Have the life of a run told that has just ended; the trace that it belongs to was told at its creation."""
-    spec = run.spec
-    if spec.trace_id is None or not tracing.keeps(spec.trace_id):
-        return
-    facts = {
-        "gateway.run_id": run.id,
-        "gateway.agent_id": spec.agent_id,
-        "gateway.tenant": spec.tenant,
-        "gateway.status": str(run.status),
-        "gateway.events": run.head_seq,
-        "gateway.attempt": run.state.attempt,
-    }
-    milestones = {"started": run.state.started_ms} if run.state.started_ms is not None else {}
-    span = tracing.Span(
-        f"run {spec.agent_id}",
-        tracing.Place(spec.trace_id, run_span_id(run.id)),
-        spec.parent_span_id,
-        spec.created_us * 1_000,
-        run.updated_ms * 1_000_000,
-        facts=facts,
-        failure=None if run.status is Status.COMPLETED else str(run.status),
-        milestones={name: at_ms * 1_000_000 for name, at_ms in milestones.items()},
-    )
-    tracing.record(span)
-
-
-def _count(before: Run, after: Run, draft: Draft) -> None:
-    if after.state.terminal and not before.state.terminal and tracing.is_on():
-        _record(after)
-    if before.status is not after.status:
-        telemetry.RUN_CHANGES.labels(str(after.status)).inc()
-    for event in draft.events:
-        if event.type in ("run.attempt_failed", "run.dead_lettered"):
-            telemetry.ATTEMPTS_FAILED.labels(event.data.get("cause", "unknown")).inc()
 
 
 def _after(run: Run, draft: Draft, appended: Appended | None) -> Run:

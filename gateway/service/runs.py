@@ -10,7 +10,7 @@ from hashlib import blake2b
 import msgspec
 from ulid import ULID
 
-from gateway import tracing
+from gateway import telemetry, tracing
 from gateway.domain import access, decisions
 from gateway.domain.access import Grant
 from gateway.domain.agents import Agent, Overrides, apply_policy, check_preset
@@ -101,11 +101,12 @@ class Runs:
         """
         asked = msgspec.to_builtins(new) if asked is None else asked
         self._check(caller, new)
-        made = await self._made_before(caller, action, asked)
-        if made is not None:
-            return made
-        spec, hooks = await self._prepare(caller, new)
-        return await self._create(spec, hooks, caller.dedupe(action, asked, self._limits.idempotency_ms))
+        run = await self._made_before(caller, action, asked)
+        if run is None:
+            spec, hooks = await self._prepare(caller, new)
+            run = await self._create(spec, hooks, caller.dedupe(action, asked, self._limits.idempotency_ms))
+        telemetry.name_run(run.id, run.spec.trace_id)
+        return run
 
     async def create_for_tick(self, caller: Caller, new: NewRun, *, run_id: str) -> Run:
         """Create the run of a schedule's tick under an id that was chosen for it; one, however often it is asked for.
@@ -351,9 +352,9 @@ class Runs:
         await self._indexes.bury(tenant, run.id, mark, self._limits.idempotency_ms)
         await self._runs.remove(run)
         await self._shelf.remove_of_run(tenant, run.id)
-        await self._journal.finish_removal(run, change_id)
+        await self._journal.aftermath.finish_removal(run, change_id)
 
     async def forget(self, tenant: str, run_id: str, change_id: str) -> None:
         """Finish what whoever removed the run, or never came to create it, left of it."""
         await self._shelf.remove_of_run(tenant, run_id)
-        await self._journal.forget(tenant, run_id, change_id)
+        await self._journal.aftermath.forget(tenant, run_id, change_id)

@@ -23,6 +23,7 @@ from gateway.store.runs import RevisionMoved, RunStore
 from gateway.store.timers import ALL_PARTITIONS, Taken, TimerStore
 
 logger = logging.getLogger(__name__)
+timers_log = logging.getLogger("gateway.timers")
 
 POLL_S = 0.25
 HIDE_MS = 15_000
@@ -140,6 +141,7 @@ class Timers:
         return self._journal.next_look_ms(run, listening_since_ms=self._heard_since_ms())
 
     async def _look(self, taken: Taken, run_id: str) -> None:
+        telemetry.name_run(run_id)
         try:
             run = await self._store.load_any(run_id)
             if run is None and taken.now_ms - _made_ms(run_id) < ABANDONED_MS:
@@ -166,6 +168,7 @@ class Timers:
     async def _act(self, run: Run) -> int | None:
         """Do what is due and return when to look again."""
         run_id = run.id
+        telemetry.name_run(run_id, run.spec.trace_id)
         now_ms = self._journal.clock.now_ms()
         due_ms = self._next_look_ms(run)
         if not due.waits_for_others(run) and (due_ms is None or due_ms > now_ms):
@@ -177,6 +180,9 @@ class Timers:
                 run_id, run.spec.tenant, lambda run, draft: self._fall_due(run, draft, needed)
             )
             due_ms = self._next_look_ms(outcome.run)
+            if outcome.appended is not None:
+                facts = {"was": str(run.status), "status": str(outcome.run.status), "seq": outcome.run.head_seq}
+                timers_log.info("time changed a run", extra={**facts, "tenant": run.spec.tenant})
             # Due, and yet nothing done: somebody changed it meanwhile.
             return due_ms if outcome.appended or due_ms is None else max(due_ms, now_ms + LOOK_AGAIN_MS)
         if run.log_expired:
@@ -207,7 +213,7 @@ class Timers:
         for note in await self._indexes.stuck_changes(tenant, before_ms):
             run = await self._store.load_any(note.run_id)
             if run is not None:
-                await self._journal.reindex(run, note.change_id)
+                await self._journal.aftermath.reindex(run, note.change_id)
             elif note.begun_ms < now_ms - ABANDONED_MS:
                 # Never created, or removed by somebody who did not get to its files and the indexes.
                 await self._runs.forget(tenant, note.run_id, note.change_id)

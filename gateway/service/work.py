@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 
-from gateway import telemetry
 from gateway.domain import access, attempts, questions
 from gateway.domain.access import Grant
 from gateway.domain.draft import Draft
@@ -27,6 +26,7 @@ from gateway.service.agents import Agents
 from gateway.service.bells import Bells
 from gateway.service.journal import Journal
 from gateway.service.once import Once
+from gateway.service.tally import count_claim
 from gateway.service.writing import Pending, pending_of
 from gateway.store.log import LogName, LogReader
 from gateway.store.queue import QueueDepth, QueueStore
@@ -197,7 +197,7 @@ class Work:
         except GatewayError:
             await self._ask_after(grant.tenant, queue, [run_id])
             return None
-        telemetry.CLAIM_WAIT_SECONDS.observe(max(0, (run.state.claimed_ms or 0) - (run.state.queued_ms or 0)) / 1000)
+        count_claim(run, worker, took_s=time.monotonic() - began_s)
         return await self._equip(run, token)
 
     async def _ask_after(self, tenant: str, queue: str, run_ids: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from gateway.store import keys
 from gateway.store.link import Argument, Link
+from gateway.store.wire import open_wire
 
 PINGS: Final = 30
 CLOCK_READS: Final = 5
@@ -95,6 +97,23 @@ async def _read_config(link: Link) -> Mapping[str, str] | None:
         words = [word.decode(errors="replace") for word in reply]
         found |= dict(zip(words[::2], words[1::2], strict=True))
     return found
+
+
+async def find_trouble(url: str) -> str | None:
+    """Return in the system's or the store's own words why no connection stands; None when one does, or nobody says."""
+    try:
+        wire = await open_wire(url, "gateway-doctor")
+    except TimeoutError:
+        return "nothing answers in time"
+    except OSError as error:
+        # A name that is not found has a number below zero, which the system has no words for.
+        return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+    except ResponseError as error:
+        return str(error)
+    except ValueError:
+        return None
+    wire.close()
+    return None
 
 
 async def _is_refused(link: Link, command: tuple[Argument, ...]) -> bool:

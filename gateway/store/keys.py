@@ -268,6 +268,15 @@ def probe_channel(process_id: str) -> str:
     return f"gw:probe:{process_id}"
 
 
+READERS_CHANNEL = "gw:{access}:readers"
+"""Pub/sub channel on which every process is asked for its readers."""
+
+
+def told_channel(process_id: str) -> str:
+    """Pub/sub channel on which a process is told what it asked for."""
+    return f"gw:told:{process_id}"
+
+
 def digest(*parts: str) -> str:
     """Return 32 hex characters that stand for `parts`, whatever they contain."""
     return blake2b("\x00".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -46,11 +46,29 @@ def test_more_than_is_there_is_owed() -> None:
     assert buckets.wait_s("a") == pytest.approx(9, abs=0.01)
 
 
+@pytest.mark.parametrize("rate_s", [0.2, 1, 2.5, 20, 1_000])
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_there_is_room_for_as_many_as_would_pass_one_by_one(rate_s: float, taken: int) -> None:
+    """Neither one more nor one less, at once and a while later."""
+    clock = Clock()
+    for pause_s in (0.0, 0.3, 10.0):
+        buckets = Buckets(rate_s, clock)
+        buckets.take("a", taken)
+        clock.now_s += pause_s
+        room, passed = buckets.room("a"), 0
+        while buckets.wait_s("a") == 0:
+            buckets.take("a")
+            passed += 1
+        assert room == passed
+        assert buckets.room("a") == 0
+
+
 def test_without_a_rate_everything_passes() -> None:
     """0 is no limit, and costs no memory."""
     buckets = Buckets(0)
     for _ in range(1_000):
         buckets.take("a", 1e12)
+    assert buckets.room("a") > 1e12
     assert buckets.wait_s("a") == 0
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import Response
 
 from tests.support.processes import GatewayProcess, serving
+from tests.support.receiver import SECRET, run_receiver
 from tests.support.running import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -106,7 +108,39 @@ async def test_the_log_says_of_each_answer_and_stream_whose_it_is(tmp_path: Path
     assert all(gateway.key not in json.dumps(line) for line in told.values())
 
 
-def lines_of(gateway: GatewayProcess) -> list[dict[str, Any]]:
-    """Return the access lines of its log."""
+async def test_what_happens_by_itself_names_its_run_and_trace(tmp_path: Path) -> None:
+    """A webhook that is not taken and a timer that ends a run have lines, as the request that created it has."""
+    settings: dict[str, Any] = {"webhook_http": "allow", "webhook_private": "allow"}
+    async with (
+        run_receiver() as hook,
+        serving(tmp_path / "data", log_format="json", access_log="all", **settings) as gateway,
+        gateway.client() as client,
+    ):
+        hook.answer = lambda _number, _got: Response(status_code=500)
+        about = {"url": hook.url, "secret": SECRET, "events": ["run.created"]}
+        body = {"agent_id": "a", "mode": "direct", "webhooks": [about], "heartbeat_s": 1}
+        headers = {"x-request-id": "asked-1", "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
+        created = await client.post("/v1/runs", json=body, headers=headers)
+        assert created.status_code == 201, created.text
+        run_id = created.json()["id"]
+        begun = {"events": [{"type": "log", "data": {"level": "info", "message": "x"}}]}
+        assert (await client.post(f"/v1/runs/{run_id}/events", json=begun)).status_code == 200
+        loggers = ("gateway.webhooks", "gateway.timers")
+        await wait_until(lambda: all(lines_of(gateway, each) for each in loggers), timeout_s=PATIENCE_S)
+
+    (asked,) = [line for line in lines_of(gateway) if line["route"] == "/v1/runs"]
+    told, timed = (lines_of(gateway, each)[0] for each in loggers)
+    for line in (asked, told, timed):
+        assert (line["run_id"], line["trace_id"], line["tenant"]) == (run_id, TRACE, "default")
+    assert asked["request_id"] == "asked-1"
+    assert (told["level"], told["outcome"], told["status"]) == ("INFO", "retrying", 500)
+    assert (told["seq"], told["attempt"]) == (1, 1)
+    assert told["rest_ms"] > 0
+    assert (timed["was"], timed["status"]) == ("running", "crashed")
+    assert SECRET not in gateway.log
+
+
+def lines_of(gateway: GatewayProcess, logger: str = "gateway.access") -> list[dict[str, Any]]:
+    """Return the lines of one logger in its log."""
     lines = [json.loads(line) for line in gateway.log.splitlines() if line.startswith("{")]
-    return [line for line in lines if line["logger"] == "gateway.access"]
+    return [line for line in lines if line["logger"] == logger]

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.anyio
 
 PATIENCE_S = 30.0
 TRACE, CLIENT_SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+APPENDING = "POST /v1/runs/{run_id}/events"
 SENT = {"traceparent": f"00-{TRACE}-{CLIENT_SPAN}-01"}
 
 
@@ -53,7 +54,8 @@ def point(monkeypatch: pytest.MonkeyPatch, collector: Receiver) -> None:
 async def test_a_trace_leads_from_the_creating_request_to_the_last_delivery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Request, run, append, claim, stream and webhook are spans of the client's trace, each below the right one."""
+    """Request, run, claim, the worker's append, stream and webhook are spans of the client's trace, each below the
+    right one and in their order."""
     async with run_receiver() as collector, run_receiver() as hook:
         point(monkeypatch, collector)
         settings: dict[str, Any] = {"traces": "otlp", "webhook_http": "allow", "webhook_private": "allow"}
@@ -62,23 +64,30 @@ async def test_a_trace_leads_from_the_creating_request_to_the_last_delivery(
             body = {"agent_id": "tracer", "mode": "queued", "webhooks": [about]}
             run = (await client.post("/v1/runs", json=body, headers=SENT)).json()
             assert run["trace_id"] == TRACE
-            claims = await client.post("/v1/claims", json={"queues": ["default"], "wait_s": 20})
+            claims = await client.post("/v1/claims", json={"queues": ["default"], "wait_s": 20, "worker": "w1"})
             (claimed,) = claims.json()["data"]
             await finish(gateway, run["id"], claimed)
             read = await client.get(f"/v1/runs/{run['id']}/stream")
             assert "stream.end" in read.text
             await wait_until(lambda: hook.received, timeout_s=PATIENCE_S)
-            names = ("run tracer", "deliver", "webhook", "append")
+            names = ("run tracer", "claim", "deliver", "webhook", "append", APPENDING)
             await wait_until(lambda: all(find(collector, name) for name in names), timeout_s=PATIENCE_S)
 
         (created,) = find(collector, "POST /v1/runs")
         (life,) = find(collector, "run tracer")
         (delivered,) = find(collector, "deliver")
         (told,) = find(collector, "webhook")
+        (taken,) = find(collector, "claim")
+        (worked,) = find(collector, APPENDING)
         assert created.parent_span_id.hex() == CLIENT_SPAN
         assert life.parent_span_id == created.span_id
         assert delivered.parent_span_id == told.parent_span_id == life.span_id
-        assert any(span.parent_span_id == created.span_id for span in find(collector, "append"))
+        assert taken.parent_span_id == worked.parent_span_id == life.span_id
+        for request in (created, worked):
+            assert any(span.parent_span_id == request.span_id for span in find(collector, "append"))
+        assert (facts(taken)["gateway.worker"], facts(taken)["gateway.queue"]) == ("w1", "default")
+        ends = [span.end_time_unix_nano for span in (created, taken, worked, delivered)]
+        assert ends == sorted(ends)
         # Whoever works, and whoever is told, can join.
         joined = f"00-{TRACE}-{life.span_id.hex()}-01"
         assert claimed["traceparent"] == joined
@@ -87,22 +96,21 @@ async def test_a_trace_leads_from_the_creating_request_to_the_last_delivery(
         assert facts(delivered)["gateway.events"] == facts(life)["gateway.events"]
         assert created.start_time_unix_nano <= delivered.end_time_unix_nano
         assert [event.name for event in life.events] == ["started"]
-        # The worker's own requests told no trace: they have traces of their own, which name the run.
-        appended = [span for span in spans_of(collector) if span.name == "POST /v1/runs/{run_id}/events"]
-        assert {facts(span)["gateway.run_id"] for span in appended} == {run["id"]}
-        assert TRACE not in {span.trace_id.hex() for span in appended}
+        # The worker's first request told no trace: it has one of its own, and names the run.
+        (own,) = [span for span in spans_of(collector) if span.name == APPENDING and span.trace_id.hex() != TRACE]
+        assert facts(own)["gateway.run_id"] == facts(worked)["gateway.run_id"] == run["id"]
 
 
 async def finish(gateway: GatewayProcess, run_id: str, claimed: dict[str, Any]) -> None:
-    """Complete a claimed run."""
+    """Complete a claimed run, with a request that tells no trace and one in the run's."""
     async with gateway.client(headers={"authorization": f"Bearer {gateway.key}"}) as worker:
         lease = {"lease": claimed["lease"]["token"]}
         events = [
             {"type": "log", "data": {"level": "info", "message": "x"}},
             {"type": "run.completed", "data": {"output": 1}},
         ]
-        for event in events:
-            answer = await worker.post(f"/v1/runs/{run_id}/events", json={"events": [event]}, headers=lease)
+        for event, told in zip(events, ({}, {"traceparent": claimed["traceparent"]}), strict=True):
+            answer = await worker.post(f"/v1/runs/{run_id}/events", json={"events": [event]}, headers=lease | told)
             assert answer.status_code == 200, answer.text
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import anyio
 import click
@@ -19,7 +20,7 @@ from gateway.commands.doctor.store_ward import judge_store
 from gateway.commands.doctor.way_ward import judge_way
 from gateway.errors import GatewayError
 from gateway.settings import Settings, load, variable
-from gateway.store.condition import StoreCondition, read_condition
+from gateway.store.condition import StoreCondition, find_trouble, read_condition
 from gateway.store.embedded import borrow_store
 from gateway.store.links import open_link
 
@@ -56,12 +57,22 @@ def command(
     """
     given = {variable("data_dir"): data_dir} if data_dir is not None else {}
     settings = load({**os.environ, **given})
+    if url is not None and not _is_address(url):
+        raise click.BadParameter(f"{url!r} is not an http:// or https:// address.", param_hint="--url")
     if url is not None and key is None:
         key = find_key(os.environ, Path.cwd())
     findings = anyio.run(_examine, settings, url, key, store, readers, idle_s)
     click.echo(_tell_json(findings) if as_json else _tell(findings))
     if has_problem(findings):
         raise click.exceptions.Exit(1)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 async def _examine(
@@ -93,7 +104,9 @@ async def _examine_store(settings: Settings) -> Sequence[Finding]:
     except GatewayError as error:
         where = "the embedded store" if settings.redis_url is None else "the store of GATEWAY_REDIS_URL"
         cure = "Is it running, and are its address and password right?"
-        ward.add("answers", "problem", f"No answer of {where}: {error.detail}", cure)
+        trouble = None if settings.redis_url is None else await find_trouble(settings.redis_url)
+        said = error.detail if trouble is None else f"{trouble.rstrip('.')}."
+        ward.add("answers", "problem", f"No answer of {where}: {said}", cure)
     return ward.findings
 
 

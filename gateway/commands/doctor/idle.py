@@ -23,7 +23,9 @@ async def judge(ward: Ward, http: httpx.AsyncClient, url: str, key: str | None, 
     if idle_s <= 0:
         ward.add("idle", "note", "Silent connections were not tried (--idle 0).")
     elif key is None:
-        ward.add("idle", "note", "Silent connections were not tried: that takes a key.", "Give one with --key.")
+        ward.add(
+            "idle", "note", "Silent connections were not tried: that takes a key that may read.", "Give it with --key."
+        )
     else:
         # One after the other in the report, whichever is first.
         stream, socket = Ward("gateway"), Ward("gateway")

@@ -36,6 +36,8 @@ async def judge_way(url: str, key: str | None, *, idle_s: float) -> list[Finding
         if arrivals is not None:
             _judge_transport(ward, url, arrivals)
             await _judge_body(ward, http)
+        if key is not None and not await _judge_key(ward, http, key):
+            key = None
         await upgrade.judge(ward, url, key)
         await idle.judge(ward, http, url, key, idle_s=idle_s)
     return ward.findings
@@ -55,13 +57,39 @@ async def _judge_answers(ward: Ward, http: httpx.AsyncClient) -> bool:
         return True
     ready = await http.get("/readyz")
     if ready.status_code != 200:
-        detail = ready.text
-        with suppress(ValueError):
-            detail = ready.json()["detail"]
-        ward.add("answers", "problem", f"The gateway answers, and is not ready: {detail}", "Wait, or look at its log.")
+        said = f"The gateway answers, and is not ready: {_detail(ready)}"
+        ward.add("answers", "problem", said, "Wait, or look at its log.")
     else:
         ward.add("answers", "good", "The gateway answers, and is ready.")
     return True
+
+
+async def _judge_key(ward: Ward, http: httpx.AsyncClient, key: str) -> bool:
+    """Ask for something with the key; False when it opens nothing, so that no more is tried with it."""
+    try:
+        answer = await http.get("/v1/runs", params={"limit": 1}, headers={"authorization": f"Bearer {key}"})
+    except (httpx.HTTPError, UnicodeEncodeError) as error:
+        ward.add("key", "problem", f"The key could not be tried: {error or type(error).__name__}.", "Is it whole?")
+        return False
+    if answer.status_code == 200:
+        ward.add("key", "good", "The key is taken.")
+        return True
+    if answer.status_code == 403:
+        cure = "Give one with the scope runs:read to have silent connections tried."
+        ward.add("key", "note", "The key is taken, and may not read runs.", cure)
+        return False
+    if answer.status_code == 401:
+        cure = "`gateway keys list` tells which there are; `gateway keys create` makes one, and shows it once."
+        ward.add("key", "problem", f"The key is not taken: {_detail(answer)}", cure)
+        return False
+    ward.add("key", "problem", f"With the key, runs are answered with {answer.status_code}: {_detail(answer)}")
+    return False
+
+
+def _detail(answer: httpx.Response) -> str:
+    with suppress(ValueError, KeyError, TypeError):
+        return str(answer.json()["detail"])
+    return answer.text[:200]
 
 
 async def _judge_stream(ward: Ward, http: httpx.AsyncClient, key: str | None) -> Arrivals | None:

@@ -70,6 +70,7 @@ function Input({ run }) {
     ${run.input === null ? html`<${Empty}>None.<//>` : html`<pre tabindex="0">${json(run.input)}</pre>`}
     ${tags.length > 0 && html`<p class="tags">${tags.map(([name, value]) => html`<a href=${`#${new URLSearchParams({ tag: `${name}:${value}` })}`}>${name}:${value}</a> `)}</p>`}
     ${run.thread_id && html`<p class="hint">Thread <a href=${`#${new URLSearchParams({ thread_id: run.thread_id })}`}>${run.thread_id}</a></p>`}
+    ${run.trace_id && html`<p class="hint">Trace <span data-part="trace">${run.trace_id}</span></p>`}
   </section>`;
 }
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gateway.dialects.native.answers import RetryPolicy, Run
+from gateway.dialects.native.answers import Page, RetryPolicy, Run
 from gateway.dialects.native.webhook_answers import Hook
 from gateway.domain.lifecycle import Status
 from gateway.domain.run import Actor
@@ -158,6 +158,49 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: str | None
     revoked_at: str | None
     rotated_to: str | None
+
+
+class ReaderLog(msgspec.Struct, frozen=True):
+    """One log of a stream: a run, or the feed of a tenant; `seq` is the last event that was sent."""
+
+    log: str
+    seq: int
+    head_seq: int
+
+
+class Reader(msgspec.Struct, frozen=True, kw_only=True):
+    """An open stream; `reason` and `behind_since` are null for one that has everything."""
+
+    id: str
+    tenant: str
+    key_id: str
+    principal: str
+    transport: Literal["sse", "ws"]
+    address: Literal["loopback", "private", "public", "unknown"]
+    request_id: str | None
+    trace_id: str | None
+    opened_at: str
+    sent_at: str
+    events: int
+    unsent_bytes: int
+    lag_events: int
+    reason: Literal["connection", "log", "store", "pause", "turn"] | None
+    behind_since: str | None
+    log_count: int
+    logs: list[ReaderLog]
+
+
+class ReaderProcesses(msgspec.Struct, frozen=True):
+    """How many processes have told theirs of how many that were asked; null while the store is away."""
+
+    asked: int | None
+    answered: int
+
+
+class Readers(Page[Reader], frozen=True, kw_only=True):
+    """A page of open streams."""
+
+    processes: ReaderProcesses
 
 
 class NewKey(Key, frozen=True, kw_only=True):

@@ -171,6 +171,7 @@ TABLE: dict[str, About] = {
         headers=("Lease",),
     ),
     "GET /files/{file_id}": msgspec.structs.replace(FETCHED, query=p.Signed),
+    "GET /v1/readers": About(query=p.FindReaders, answers={200: b.Readers}, refusals=(400, 404)),
     "POST /v1/tickets": About(body=wire.CreateTicket, answers={201: b.Ticket}, refusals=(400, 404, 413, 422)),
     "POST /v1/keys": About(
         body=wire.CreateKey, answers={201: b.NewKey, 200: b.NewKey}, refusals=(400, 413, 422), makes={"key_id": "/id"}

@@ -227,6 +227,16 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     version: Annotated[int, Meta(ge=1, le=2**53)] | None = None
 
 
+class FindReaders(msgspec.Struct, frozen=True, kw_only=True):
+    """Which open streams are wanted; `behind_s=0` for all that lack events, `tenant=*` for those of every tenant."""
+
+    limit: Page = 50
+    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,17}-[0-9a-f]{1,32}-[0-9]{1,17}\Z")] | None = None
+    tenant: Annotated[str, Meta(pattern=r"^(\*|[A-Za-z0-9._-]{1,64})\Z")] | None = None
+    run_id: str | None = None
+    behind_s: Annotated[float, Meta(ge=0, le=86_400)] | None = None
+
+
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     """Whose keys; the caller's own tenant by default."""
 

@@ -15,6 +15,7 @@ from gateway.domain.run import Question, Run
 from gateway.domain.trace import trace
 from gateway.domain.traces import traceparent
 from gateway.entry.requests import at as at
+from gateway.hub.standing import Standing
 from gateway.service.listing import OpenQuestion
 from gateway.service.runs import NeedStatus
 from gateway.service.work import Claimed, lease_ends_ms
@@ -250,6 +251,29 @@ def file_body(record: FileRecord, expires_ms: int | None) -> dict[str, Any]:
         "created_at": at(record.created_ms),
         "created_by": record.created_by,
         "expires_at": at(expires_ms),
+    }
+
+
+def reader_body(standing: Standing) -> dict[str, Any]:
+    """Return where an open stream stands."""
+    return {
+        "id": standing.id,
+        "tenant": standing.tenant,
+        "key_id": standing.key_id,
+        "principal": standing.principal,
+        "transport": standing.transport,
+        "address": standing.address,
+        "request_id": standing.request_id,
+        "trace_id": standing.trace_id,
+        "opened_at": at(standing.opened_ms),
+        "sent_at": at(standing.sent_ms),
+        "events": standing.passed,
+        "unsent_bytes": standing.unsent_bytes,
+        "lag_events": standing.lag_events,
+        "reason": standing.reason,
+        "behind_since": at(standing.behind_since_ms),
+        "log_count": standing.log_count,
+        "logs": standing.logs,
     }
 
 

@@ -17,6 +17,7 @@ from gateway.dialects.native.events import EventRoutes
 from gateway.dialects.native.files import FileRoutes
 from gateway.dialects.native.folds import FoldRoutes
 from gateway.dialects.native.keys import AccessRoutes
+from gateway.dialects.native.readers import ReaderRoutes
 from gateway.dialects.native.runs import RunRoutes
 from gateway.dialects.native.schedules import ScheduleRoutes
 from gateway.dialects.native.socket import SocketRoutes
@@ -75,6 +76,7 @@ def api_routes(native: Native) -> list[BaseRoute]:
         *FileRoutes(native).routes(),
         *FoldRoutes(native).routes(),
         *AccessRoutes(native).routes(),
+        *ReaderRoutes(native).routes(),
         *AgentRoutes(native).routes(),
         *WorkRoutes(native).routes(),
         *WebhookRoutes(native).routes(),

@@ -192,19 +192,23 @@ class Socket:
 
     async def _answer_some(self, frames: Sequence[bytes]) -> int:
         """Do what the first frame says, or the first ones together; return how many are done."""
+        # No more than would be let pass one by one: the others are refused one by one.
+        frames = frames[: self._room()] if len(frames) > 1 else frames
         if len(frames) > 1:
             bounds = self._native.bounds
             group = read_group(frames, most_events=bounds.batch_events, most_bytes=bounds.batch_bytes)
-            if len(group) > 1 and await self._append_together(group):
+            if len(group) > 1 and await self._append_together(group, [len(frame) for frame in frames]):
                 return len(group)
         await self._answer(frames[0])
         return 1
 
-    async def _append_together(self, group: Sequence[AppendCommand]) -> bool:
+    async def _append_together(self, group: Sequence[AppendCommand], sizes: Sequence[int]) -> bool:
         """Append a group; False when that is refused, for each of its commands is then to be told for itself."""
+        self._visit, self._command_bytes = Visit(self._native.limits), sizes[0]
         try:
             caller = await self._caller(scope_of(group[0]))
             results = await append_group(self._native, caller, group)
+            self._owe(len(group) - 1, sum(sizes[1 : len(group)]))
         except StoreUnavailable as error:
             # Perhaps it was stored: none of it may be sent to the store again.
             self._outlet.say([error_frame(each.id, error, self._connection.request_id) for each in group])
@@ -213,6 +217,8 @@ class Socket:
         else:
             answers = zip([each.id for each in group], results, strict=True)
             self._outlet.say([_ack_frame(name, result) for name, result in answers if name is not None])
+        finally:
+            self._visit.end()
         return True
 
     async def _answer(self, raw: bytes) -> None:
@@ -264,6 +270,18 @@ class Socket:
 
     def _refuse(self, answer_id: str | None, error: Exception) -> None:
         self._outlet.say([error_frame(answer_id, error, self._connection.request_id)])
+
+    def _room(self) -> int:
+        """Return how many commands would be let pass now; one at least, to be told that it is not."""
+        grant: Grant = self._outlet.grant
+        operator = access.ADMIN in grant.scopes
+        return max(1, self._native.limits.room(grant.tenant, grant.key_id, operator=operator))
+
+    def _owe(self, commands: int, size: int) -> None:
+        """Count what was done beside a command that was admitted."""
+        grant: Grant = self._outlet.grant
+        operator = access.ADMIN in grant.scopes
+        self._native.limits.owe(grant.tenant, grant.key_id, size, operator=operator, requests=commands)
 
     async def _caller(self, scope: str, idempotency_key: str | None = None) -> Caller:
         """Return who commands, if they may at this moment; a command is limited as a request is."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,31 @@ def test_looking_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
     ran = examine("--data-dir", str(tmp_path / "new"))
     assert "There is no store yet" in ran.stdout
     assert not (tmp_path / "new").exists()
+
+
+def test_a_password_that_is_not_taken_is_told_in_the_stores_words(tmp_path: Path) -> None:
+    """Not as a store that is away; and neither is the password."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-")))
+        locked = RunningStore(folder)
+        locked.start()
+        locked.ask("CONFIG SET requirepass right")
+        stack.callback(locked.kill)
+        ran = examine("--data-dir", str(tmp_path), GATEWAY_REDIS_URL=f"unix://:wrong@{locked.socket_path}")
+    assert ran.returncode == 1
+    assert "WRONGPASS" in ran.stdout
+    assert "wrong@" not in ran.stdout
+    away = examine("--data-dir", str(tmp_path), GATEWAY_REDIS_URL="redis://127.0.0.1:1")
+    assert "Connection refused" in away.stdout
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://gateway.example", "http://", "http://x:port"])
+def test_what_is_no_address_is_a_usage_error(url: str) -> None:
+    """Said at once, instead of as a gateway that does not answer."""
+    ran = examine("--no-store", "--url", url)
+    assert ran.returncode == 2
+    assert "--url" in ran.stderr
+    assert "http" in ran.stderr
 
 
 def test_nothing_to_look_at_is_a_usage_error() -> None:

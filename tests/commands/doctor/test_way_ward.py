@@ -12,6 +12,7 @@ import pytest
 from gateway.commands.doctor.finding import Finding
 from gateway.commands.doctor.way_ward import judge_way
 from tests.support import nginx
+from tests.support.native import open_client
 from tests.support.running import RunningGateway, RunningStore, run_gateway
 
 pytestmark = [pytest.mark.anyio]
@@ -49,6 +50,22 @@ async def test_without_a_key_what_takes_one_is_told_as_not_tried(lively: Running
     assert "takes a key" in found["idle"].said
     assert found["WebSocket"].level == "good"
     assert found["buffering"].level == "good"
+
+
+async def test_a_key_that_is_not_taken_is_told_as_that(lively: RunningGateway) -> None:
+    """What it closes is not blamed on a proxy; one that may not read is no fault."""
+    found = await find(lively.url, "gwk_wrong")
+    problems = {name: finding for name, finding in found.items() if finding.level == "problem"}
+    assert problems.keys() == {"key"}
+    assert "not taken" in problems["key"].said
+    assert "gateway keys" in problems["key"].cure
+    assert found["WebSocket"].level == "good"
+    async with open_client(lively, scopes={"work"}) as worker:
+        key = worker.headers["authorization"].removeprefix("Bearer ")
+        found = await find(lively.url, key)
+    assert {name: finding.said for name, finding in found.items() if finding.level == "problem"} == {}
+    assert "may not read" in found["key"].said
+    assert (await find(lively.url, lively.key))["key"].level == "good"
 
 
 async def test_an_address_where_nothing_answers_is_one_problem() -> None:

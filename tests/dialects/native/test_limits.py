@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.dialects.native.streaming import new_key, open_stream
-from tests.support.native import refused
+from tests.support.native import accepted, open_client, refused
 from tests.support.running import LOG, RunningStore, run_gateway, wait_until
 from tests.support.sockets import open_socket
 
@@ -105,6 +108,129 @@ async def test_a_command_over_its_rate_is_an_error_and_the_socket_goes_on(store:
             assert answer["problem"]["code"] == "too_many_requests"
             assert answer["problem"]["retry_after_s"] >= 1
             assert (await socket.ask("ping"))["type"] == "pong"
+
+
+async def test_commands_that_are_stored_together_count_one_by_one(store: RunningStore) -> None:
+    """Whoever sends without waiting for answers gets no more than others do, and what is refused is not stored; nor is
+    a turn kept that another could have."""
+    rate_s, sent = 20, 200
+    async with run_gateway(store.url, key_requests_s=rate_s) as running:
+        run = await running.create_run()
+        began_s = asyncio.get_running_loop().time()
+        async with open_socket(running) as socket:
+            event = {"type": LOG[0], "data": LOG[1]}
+            for number in range(sent):
+                await socket.send("append", id=f"n{number}", run_id=run["id"], events=[event])
+            answers = [await socket.next() for _ in range(sent)]
+            took_s = asyncio.get_running_loop().time() - began_s
+            turns = running.gateway.services.limits.turns
+            await wait_until(lambda: not turns._held.total())
+        done = [answer for answer in answers if answer["type"] == "ack"]
+        refusals = [answer["problem"] for answer in answers if answer["type"] == "error"]
+        reasons = {(problem["code"], problem["limit"]) for problem in refusals}
+        assert reasons == {("too_many_requests", "key_requests_s")}
+        assert rate_s / 2 <= len(done) <= rate_s * (1 + took_s)
+        async with open_client(running) as other:
+            page = accepted(await other.get(f"/v1/runs/{run['id']}/events", params={"limit": 1_000}))
+    assert sum(event["type"] == LOG[0] for event in page["data"]) == len(done)
+
+
+async def test_bytes_that_are_stored_together_are_owed(store: RunningStore) -> None:
+    """A group may be larger than what is left of a second, and whoever comes next waits for it."""
+    async with run_gateway(store.url, key_bytes_s=20_000) as running:
+        run = await running.create_run()
+        async with open_socket(running) as socket:
+            event = {"type": LOG[0], "data": {"level": "info", "message": "x" * 2_000}}
+            for number in range(100):
+                await socket.send("append", id=f"n{number}", run_id=run["id"], events=[event])
+            answers = [await socket.next() for _ in range(100)]
+            answers.append(await socket.ask("append", run_id=run["id"], events=[event]))
+    assert answers[0]["type"] == "ack"
+    assert answers[-1]["problem"]["limit"] == "key_bytes_s"
+    assert answers[-1]["problem"]["retry_after_s"] >= 1
+
+
+async def in_pieces(text: bytes, size: int) -> AsyncIterator[bytes]:
+    """Yield a body in pieces, so that its request does not say how large it is."""
+    for start in range(0, len(text), size):
+        yield text[start : start + size]
+
+
+async def test_a_body_that_does_not_say_its_size_is_counted_as_it_comes(store: RunningStore) -> None:
+    """It is owed as one that is announced: what comes next is refused."""
+    event = {"type": "custom.bulk", "data": {"text": "x" * 100_000}}
+    async with run_gateway(store.url, key_bytes_s=20_000) as running:
+        path = f"/v1/runs/{(await running.create_run())['id']}/events"
+        body = json.dumps({"events": [event]}).encode()
+        sent = await running.client.post(path, content=in_pieces(body, 10_000))
+        assert sent.is_success, sent.text
+        problem = refused(await running.client.get("/v1/runs"), 429, "too_many_requests")
+        assert problem["limit"] == "key_bytes_s"
+
+
+async def test_a_file_that_does_not_say_its_size_is_read_no_faster_than_its_key_may_send(store: RunningStore) -> None:
+    """Its sender waits within it, and nothing is refused."""
+    rate_s, size = 50_000, 150_000
+    async with run_gateway(store.url, key_bytes_s=rate_s) as running:
+        began_s = asyncio.get_running_loop().time()
+        sent = await running.client.post("/v1/files?name=a", content=in_pieces(b"x" * size, 10_000))
+        took_s = asyncio.get_running_loop().time() - began_s
+    assert sent.json()["size_bytes"] == size, sent.text
+    # A second's worth may come at once.
+    assert took_s > size / rate_s - 1.2
+
+
+async def test_lines_that_have_begun_stay_under_the_ceiling_of_bodies(store: RunningStore) -> None:
+    """Streamed appends by the dozen whose lines never end hold no more than all bodies may, and those that fit are
+    served."""
+    ceiling, begun = 1_048_576, 200_000
+    line = json.dumps({"type": "custom.bulk", "data": {"text": "x" * begun}}).encode() + b"\n"
+    async with run_gateway(store.url, bodies_bytes=ceiling) as running:
+        path = f"/v1/runs/{(await running.create_run())['id']}/events"
+        go_on = asyncio.Event()
+
+        async def send() -> dict[str, Any]:
+            async def body() -> AsyncIterator[bytes]:
+                yield line[:begun]
+                await go_on.wait()
+                yield line[begun:]
+
+            headers = {"content-type": "application/x-ndjson"}
+            sent = await running.client.post(path, content=body(), headers=headers, timeout=60)
+            answer: dict[str, Any] = json.loads(sent.text)
+            return answer
+
+        def refused_lines() -> float:
+            return REGISTRY.get_sample_value("gateway_refused_total", {"reason": "bodies_bytes"}) or 0
+
+        before, held = refused_lines(), running.gateway.services.limits.bodies
+        sending = [asyncio.create_task(send()) for _ in range(12)]
+        await wait_until(lambda: refused_lines() - before >= 12 - ceiling // begun)
+        assert 0 < held._total <= ceiling
+        go_on.set()
+        answers = await asyncio.gather(*sending)
+        await wait_until(lambda: held._total == 0)
+    stored = [answer for answer in answers if "seq" in answer]
+    assert 1 <= len(stored) <= ceiling // begun
+    assert {answer["error"]["code"] for answer in answers if "error" in answer} == {"overloaded"}
+
+
+async def test_a_streamed_append_is_read_no_faster_than_its_key_may_send(store: RunningStore) -> None:
+    """It is not refused half-way: its sender waits, every line is stored, and no more comes in a second than may."""
+    rate_s, lines = 50_000, 150
+    line = json.dumps({"type": "custom.bulk", "data": {"text": "x" * 1_000}}).encode() + b"\n"
+    async with run_gateway(store.url, key_bytes_s=rate_s) as running:
+        path = f"/v1/runs/{(await running.create_run())['id']}/events"
+        began_s = asyncio.get_running_loop().time()
+        sent = await running.client.post(
+            path, content=in_pieces(line * lines, 5_000), headers={"content-type": "application/x-ndjson"}
+        )
+        took_s = asyncio.get_running_loop().time() - began_s
+    answers = [json.loads(answer) for answer in sent.text.splitlines()]
+    assert [answer["line"] for answer in answers] == list(range(1, lines + 1))
+    assert all("seq" in answer for answer in answers)
+    # A second's worth may come at once.
+    assert took_s > len(line) * lines / rate_s - 1.2
 
 
 async def test_a_socket_for_which_there_is_no_place_is_told_to_try_again(store: RunningStore) -> None:

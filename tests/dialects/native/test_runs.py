@@ -48,6 +48,32 @@ async def test_a_run_is_what_was_said_of_it(api: RunningGateway) -> None:
     assert (created["data"]["agent_id"], created["data"]["mode"]) == ("tester", "direct")
 
 
+async def test_the_first_event_says_which_trace_the_run_belongs_to(api: RunningGateway) -> None:
+    """Whoever has nothing but the log can look the trace up: the caller's, with the span it was asked for under, or a
+    new one; a copy has one of its own."""
+    trace_id, span_id = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    body = {"agent_id": "tester", "mode": "direct"}
+    traced = await api.client.post("/v1/runs", json=body, headers={"traceparent": f"00-{trace_id}-{span_id}-01"})
+    assert traced.status_code == 201, traced.text
+    first = (await get_log(api, traced.json()["id"]))[0]["data"]
+    assert (traced.json()["trace_id"], first["trace_id"]) == (trace_id, trace_id)
+    untraced = await api.create_run()
+    replayed = await api.client.post(f"/v1/runs/{await ended(api)}/replay")
+    assert replayed.status_code == 201, replayed.text
+    for run in (untraced, replayed.json()):
+        said = (await get_log(api, run["id"]))[0]["data"]
+        assert said["trace_id"] == run["trace_id"]
+        assert len(run["trace_id"]) == 32
+    assert len({trace_id, untraced["trace_id"], replayed.json()["trace_id"]}) == 3
+
+
+async def ended(api: RunningGateway) -> str:
+    """Return the id of a run that has completed."""
+    run_id: str = (await api.create_run())["id"]
+    await api.append(run_id, ("run.completed", {"output": 1}))
+    return run_id
+
+
 async def test_a_run_that_says_little_has_defaults(api: RunningGateway) -> None:
     """All members are there; a run without a thread owns one; ids are ULIDs and times have milliseconds."""
     run = await api.create_run()
