@@ -14,6 +14,7 @@ import msgspec
 from starlette.requests import Request
 
 from gateway.edge.limits import announced_bytes, visit_of
+from gateway.edge.waits import Waits
 from gateway.errors import BadRequest, GatewayError, InvalidBody, TooLarge
 
 T = TypeVar("T")
@@ -124,7 +125,7 @@ def check_nesting(raw: bytes) -> None:
 
 
 async def read_lines(
-    request: Request, *, line_bytes: int, batch_lines: int = 1_000, idle_s: float
+    request: Request, *, line_bytes: int, batch_lines: int = 1_000, idle_s: float, waits: Waits | None = None
 ) -> AsyncIterator[list[bytes]]:
     """Yield a streamed NDJSON body as batches of whole lines, each as soon as it has come.
 
@@ -135,11 +136,12 @@ async def read_lines(
         TooLarge: a line is longer than `line_bytes`.
         BadRequest: nothing came for `idle_s`, or the body is compressed.
         ClientDisconnect: the client left within the body.
+        Draining: the process is about to stop; no line was lost that was yielded.
     """
     check_headers(request, None)
-    chunks = request.stream()
+    chunks, waits = request.stream(), waits or Waits()
     rest = bytearray()
-    while (chunk := await _next_chunk(chunks, idle_s)) is not None:
+    while (chunk := await _next_chunk(chunks, idle_s, waits)) is not None:
         head, newline, tail = chunk.rpartition(b"\n")
         if newline:
             for batch in _gather_lines(bytes(rest + head).split(b"\n"), line_bytes, batch_lines):
@@ -152,9 +154,9 @@ async def read_lines(
         yield batch
 
 
-async def _next_chunk(chunks: AsyncIterator[bytes], idle_s: float) -> bytes | None:
+async def _next_chunk(chunks: AsyncIterator[bytes], idle_s: float, waits: Waits) -> bytes | None:
     try:
-        async with asyncio.timeout(idle_s):
+        async with waits.at_most(idle_s):
             return await anext(chunks, None)
     except TimeoutError:
         raise BadRequest(f"No line came for {idle_s:g} s.") from None
