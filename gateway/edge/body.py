@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from array import array
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,8 @@ from gateway.edge.waits import Waits
 from gateway.errors import BadRequest, GatewayError, InvalidBody, TooLarge
 
 T = TypeVar("T")
+
+HALVED: Final = "The JSON has half of a character, a lone surrogate such as \\ud83d: cut strings between characters."
 
 BODY_S: Final = 30.0
 NESTING_LEVELS: Final = 128
@@ -69,7 +72,7 @@ def decode_json(raw: bytes, kind: type[T]) -> T:
     """Return JSON text as a `kind` that can be encoded again; no bytes at all mean `{}`.
 
     Raises:
-        BadRequest: not JSON, not UTF-8, or nested deeper than 128 levels.
+        BadRequest: not JSON, not UTF-8, with half of a character, or nested deeper than 128 levels.
         InvalidBody: JSON of the wrong shape; `facts["path"]` says where, `$` being the whole.
     """
     try:
@@ -80,8 +83,33 @@ def decode_json(raw: bytes, kind: type[T]) -> T:
             msgspec.json.decode(raw or b"{}")
         value: T = _decoder(shape).decode(raw or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise explain_undecodable(_prefer_malformed(raw, error)) from None
+        found = _prefer_malformed(raw, error)
+        if not isinstance(found, msgspec.ValidationError) and is_halved(raw):
+            raise BadRequest(HALVED) from None
+        raise explain_undecodable(found) from None
     return value
+
+
+def load_halved(raw: bytes) -> Any:
+    """Return JSON text that may hold half of a character, which msgspec takes for a mistake in the text.
+
+    Raises:
+        ValueError: it is no JSON in UTF-8.
+    """
+    return json.loads(raw.decode(), parse_constant=_refuse_constant)
+
+
+def is_halved(raw: bytes) -> bool:
+    """Whether text that msgspec could not decode is JSON but for half of a character."""
+    try:
+        load_halved(raw)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
 
 
 def _prefer_malformed(raw: bytes, error: Exception) -> Exception:
