@@ -18,6 +18,7 @@ from gateway.edge.express import Courier, Express
 from gateway.edge.heads import HEAD_BYTES, HEAD_S, HeadWatch
 from gateway.edge.problems import MEDIA_TYPE, find_status, new_request_id, problem_bytes
 from gateway.edge.stream_connection import FLUSH_S, StreamConnection
+from gateway.edge.unframed import UnframedCycle
 from gateway.errors import BadRequest, GatewayError, HeadTooLarge
 
 SILENT_S: Final = 60
@@ -106,6 +107,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not None:
             self.cycle.keep_alive = self.cycle.keep_alive and not self.leaving
+            if self.cycle.scope["http_version"] == "1.0":
+                self.cycle.__class__ = UnframedCycle
             waiting = (cycle for cycle in self.unfinished if not cycle.response_complete)
             self.unfinished = [*waiting, self.cycle]
         if len(self.pipeline) > PIPELINED_REQUESTS:

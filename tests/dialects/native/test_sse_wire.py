@@ -81,6 +81,56 @@ async def test_the_connection_of_a_stream_that_ended_can_be_used_again(api: Runn
         assert json.loads(again.body)["status"] == "completed"
 
 
+async def test_a_client_of_http_1_0_gets_the_bare_stream(api: RunningGateway) -> None:
+    """No chunks, which it would take for the body: the stream ends with its connection, a page has its length."""
+    run = await api.run_in("running")
+    path = f"/v1/runs/{run['id']}/stream"
+    for method, target in (("GET", path), ("HEAD", path), ("GET", f"/v1/runs/{run['id']}")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(f"{method} {target} HTTP/1.0\r\nx-api-key: {api.key}\r\nConnection: keep-alive\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert b"transfer-encoding" not in head
+            assert head.count(b"connection: ") == head.count(b"connection: close") == 1
+            if (method, target) == ("GET", path):
+                assert (await reader.readuntil(b"}\n\n")).startswith(b"retry: 2000\n\nevent: stream.open\n")
+                await api.append(run["id"], COMPLETE)
+            body = await reader.read()
+        assert body.endswith(b'"status":"completed"}\n\n') == ((method, target) == ("GET", path))
+        if target != path:
+            assert json.loads(body)["id"] == run["id"]
+        writer.close()
+
+
+async def test_a_stream_says_nothing_of_its_connection(api: RunningGateway) -> None:
+    """Only a connection that is about to close says so, and says nothing else."""
+    run = await api.run_in("completed")
+    path = f"/v1/runs/{run['id']}/stream"
+    assert "connection" not in (await read_stream(api, path)).headers
+    assert (await read_stream(api, path, headers={"Connection": "close"})).headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    ("accept", "streams"),
+    [
+        ("text/event-stream", True),
+        ("TEXT/Event-Stream", True),
+        ("application/json, text/event-stream", True),
+        ("application/json;q=0.5, text/event-stream; charset=utf-8; q=0.9", True),
+        ("application/json, text/event-stream;q=0.1", True),
+        ("text/event-stream;q=0", False),
+        ("text/event-streaming", False),
+        ("text/*, */*", False),
+        ("", False),
+    ],
+)
+async def test_a_log_streams_to_who_asks_for_that(api: RunningGateway, accept: str, streams: bool) -> None:
+    """`Accept` is read as HTTP has it; whoever leaves it open gets a page."""
+    run = await api.run_in("completed")
+    answer = await api.client.get(f"/v1/runs/{run['id']}/events", headers={"Accept": accept})
+    assert answer.headers["content-type"] == ("text/event-stream" if streams else "application/json")
+
+
 async def test_the_first_bytes_come_at_once(api: RunningGateway) -> None:
     """A client knows that it is connected before anything happens."""
     run = await api.create_run()
