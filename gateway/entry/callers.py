@@ -10,6 +10,7 @@ from gateway.edge.auth import Credential, require_credential
 from gateway.edge.limits import announced_bytes, visit_of
 from gateway.edge.query import parse_query
 from gateway.edge.tickets import Ticket, TicketHolder, sign_ticket, verify_ticket
+from gateway.errors import Unauthenticated
 from gateway.service.access import Access
 from gateway.service.actors import Caller, check_idempotency_key
 from gateway.service.tokens import Tokens
@@ -64,6 +65,16 @@ class Callers:
         grant = _grant(ticket)
         await self._access.admit(grant, now_ms=self._clock.now_ms())
         return grant
+
+    async def readmit(self, grant: Grant) -> None:
+        """Let a request go on that was admitted long ago.
+
+        Raises:
+            Unauthenticated: its credential has ended since.
+        """
+        reason = await self._access.find_end(grant, now_ms=self._clock.now_ms())
+        if reason is not None:
+            raise Unauthenticated("The credential of this request has ended.", reason=reason)
 
     async def make_ticket(self, grant: Grant, ticket_id: str) -> str:
         """Return the ticket that carries `grant`, which has a time of expiry; the same for the same id."""

@@ -62,6 +62,8 @@ class StreamedAppend:
         try:
             waits = self._native.door.waits
             async for lines in read_lines(self._request, line_bytes=line_bytes, idle_s=IDLE_S, waits=waits):
+                # The request may have begun long ago.
+                await self._native.callers.readmit(self._caller.grant)
                 known = self._known(len(lines))
                 if known:
                     yield self._tell_known(known)
