@@ -310,7 +310,9 @@ class Gateway:
         """Send every reader away, spread over the window; each comes back elsewhere with its cursor."""
         self._draining = True
         self._door.draining = True
+        self._door.waits.end()
         self._bells.close()
+        self.hub.end_waits()
         self._places.close()
         outlets = list(self.hub.outlets)
         random.shuffle(outlets)

@@ -56,11 +56,14 @@ class DrainingServer(uvicorn.Server):
         self.servers = []
         self.drain_s = drain_s
         self._gateway = gateway
-        self._acceptance = Acceptance(self._make_protocol, most=connections)
+        self._acceptance = Acceptance(self.make_protocol, most=connections)
         self._health = health
 
-    def _make_protocol(self) -> HttpProtocol:
-        return HttpProtocol(self.config, self.server_state, {})
+    def make_protocol(self) -> HttpProtocol:
+        """Return what takes the next connection."""
+        # As the configuration has it: with the short way for appends.
+        make: Callable[..., HttpProtocol] = self.config.http_protocol_class  # type: ignore[assignment]
+        return make(config=self.config, server_state=self.server_state, app_state={})
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections, and say how it is."""
@@ -88,6 +91,9 @@ class DrainingServer(uvicorn.Server):
         self._acceptance.close()
         for sock in sockets or ():
             sock.close()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, HttpProtocol):
+                connection.leave()
         await self._gateway.close_streams(self.drain_s)
         await super().shutdown(sockets)
 

@@ -43,6 +43,10 @@ def append(run: Run, draft: Draft, events: Sequence[NewEvent], actor: Actor, req
         # Held while paused or cancelling, it could; so the present status is none of the permitted.
         raise illegal(Action.APPEND, draft.status, _STARTABLE | HELD - {draft.status})
     for index, (event, request_id) in enumerate(zip(events, request_ids, strict=True)):
+        if index and draft.status not in PERMITTED[Action.APPEND]:
+            # Not told as the run's status: nothing of the batch is stored, and the run goes on.
+            before = events[index - 1].type
+            raise InvalidBody(f"events[{index}]: nothing may follow {before} in a batch.", path="type", index=index)
         draft.require(Action.APPEND)
         try:
             _one(run, draft, event, actor, request_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from array import array
 from collections.abc import AsyncIterator, Iterator
@@ -14,9 +15,12 @@ import msgspec
 from starlette.requests import Request
 
 from gateway.edge.limits import announced_bytes, keep_pace, visit_of
+from gateway.edge.waits import Waits
 from gateway.errors import BadRequest, GatewayError, InvalidBody, TooLarge
 
 T = TypeVar("T")
+
+HALVED: Final = "The JSON has half of a character, a lone surrogate such as \\ud83d: cut strings between characters."
 
 BODY_S: Final = 30.0
 NESTING_LEVELS: Final = 128
@@ -71,7 +75,7 @@ def decode_json(raw: bytes, kind: type[T]) -> T:
     """Return JSON text as a `kind` that can be encoded again; no bytes at all mean `{}`.
 
     Raises:
-        BadRequest: not JSON, not UTF-8, or nested deeper than 128 levels.
+        BadRequest: not JSON, not UTF-8, with half of a character, or nested deeper than 128 levels.
         InvalidBody: JSON of the wrong shape; `facts["path"]` says where, `$` being the whole.
     """
     try:
@@ -82,8 +86,33 @@ def decode_json(raw: bytes, kind: type[T]) -> T:
             msgspec.json.decode(raw or b"{}")
         value: T = _decoder(shape).decode(raw or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise explain_undecodable(_prefer_malformed(raw, error)) from None
+        found = _prefer_malformed(raw, error)
+        if not isinstance(found, msgspec.ValidationError) and is_halved(raw):
+            raise BadRequest(HALVED) from None
+        raise explain_undecodable(found) from None
     return value
+
+
+def load_halved(raw: bytes) -> Any:
+    """Return JSON text that may hold half of a character, which msgspec takes for a mistake in the text.
+
+    Raises:
+        ValueError: it is no JSON in UTF-8.
+    """
+    return json.loads(raw.decode(), parse_constant=_refuse_constant)
+
+
+def is_halved(raw: bytes) -> bool:
+    """Whether text that msgspec could not decode is JSON but for half of a character."""
+    try:
+        load_halved(raw)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
 
 
 def _prefer_malformed(raw: bytes, error: Exception) -> Exception:
@@ -127,7 +156,7 @@ def check_nesting(raw: bytes) -> None:
 
 
 async def read_lines(
-    request: Request, *, line_bytes: int, batch_lines: int = 1_000, idle_s: float
+    request: Request, *, line_bytes: int, batch_lines: int = 1_000, idle_s: float, waits: Waits | None = None
 ) -> AsyncIterator[list[bytes]]:
     """Yield a streamed NDJSON body as batches of whole lines, each as soon as it has come.
 
@@ -139,11 +168,12 @@ async def read_lines(
         BadRequest: nothing came for `idle_s`, or the body is compressed.
         Overloaded: the bodies of other requests leave no room for a line that has begun.
         ClientDisconnect: the client left within the body.
+        Draining: the process is about to stop; no line was lost that was yielded.
     """
     check_headers(request, None)
-    chunks, visit = request.stream(), visit_of(request.scope)
+    chunks, visit, waits = request.stream(), visit_of(request.scope), waits or Waits()
     rest, held_bytes = bytearray(), 0
-    while (chunk := await _next_chunk(chunks, idle_s)) is not None:
+    while (chunk := await _next_chunk(chunks, idle_s, waits)) is not None:
         await keep_pace(request.scope, len(chunk))
         head, newline, tail = chunk.rpartition(b"\n")
         if newline:
@@ -161,9 +191,9 @@ async def read_lines(
         yield batch
 
 
-async def _next_chunk(chunks: AsyncIterator[bytes], idle_s: float) -> bytes | None:
+async def _next_chunk(chunks: AsyncIterator[bytes], idle_s: float, waits: Waits) -> bytes | None:
     try:
-        async with asyncio.timeout(idle_s):
+        async with waits.at_most(idle_s):
             return await anext(chunks, None)
     except TimeoutError:
         raise BadRequest(f"No line came for {idle_s:g} s.") from None

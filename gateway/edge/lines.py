@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.edge.server import drop
+from gateway.errors import Draining
 
 ANSWER_S: Final = 30.0
 
@@ -32,12 +33,14 @@ class LineResponse(Response):
         self._answer_s = answer_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; a client that has left ends the lines by itself."""
+        """Answer; a client that has left ends the lines by itself, a process that is about to stop cuts the answer."""
         try:
             async with aclosing(self._lines):
                 await self._answer(send)
         except _Unread:
             await drop(scope, receive, flush_s=0)
+        except Draining:
+            await drop(scope, receive)
 
     async def _answer(self, send: Send) -> None:
         await self._send(send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

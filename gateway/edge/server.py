@@ -18,6 +18,7 @@ from gateway.edge.express import Courier, Express
 from gateway.edge.heads import HEAD_BYTES, HEAD_S, HeadWatch
 from gateway.edge.problems import MEDIA_TYPE, find_status, new_request_id, problem_bytes
 from gateway.edge.stream_connection import FLUSH_S, StreamConnection
+from gateway.edge.unframed import UnframedCycle
 from gateway.errors import BadRequest, GatewayError, HeadTooLarge
 
 SILENT_S: Final = 60
@@ -52,6 +53,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.unfinished: list[RequestResponseCycle] = []
         self.aborting: asyncio.TimerHandle | None = None
         self.parsing = False
+        self.leaving = False
         self.in_head = True
         self.heads = HeadWatch(self.loop, self.give_up, head_s=head_s)
         self.express = express
@@ -104,6 +106,9 @@ class HttpProtocol(HttpToolsProtocol):
         self.heads.end()
         super().on_headers_complete()
         if self.cycle is not None:
+            self.cycle.keep_alive = self.cycle.keep_alive and not self.leaving
+            if self.cycle.scope["http_version"] == "1.0":
+                self.cycle.__class__ = UnframedCycle
             waiting = (cycle for cycle in self.unfinished if not cycle.response_complete)
             self.unfinished = [*waiting, self.cycle]
         if len(self.pipeline) > PIPELINED_REQUESTS:
@@ -115,6 +120,18 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self.parsing, self.in_head = False, True
         super().on_message_complete()
+
+    def leave(self) -> None:
+        """Close the connection with its next answer, which says so: the client finds another process.
+
+        An answer under way that has begun stays on an open connection.
+        """
+        self.leaving = True
+        if self.courier is not None and not self.courier.end():
+            self.courier = None
+        for cycle in self.unfinished:
+            if not cycle.response_started:
+                cycle.keep_alive = False
 
     def shutdown(self) -> None:
         """Close the connection, after the answer where a request is under way."""

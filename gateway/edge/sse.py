@@ -32,7 +32,10 @@ async def _nothing() -> AsyncIterator[bytes]:
     yield b""
 
 
-_RAW_HEADERS: Final = tuple(EventSourceResponse(_nothing(), headers=HEADERS, ping=0).raw_headers)
+# Whether the connection is kept is the server's to say.
+_RAW_HEADERS: Final = tuple(
+    field for field in EventSourceResponse(_nothing(), headers=HEADERS, ping=0).raw_headers if field[0] != b"connection"
+)
 
 
 class Line(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
@@ -10,7 +11,7 @@ import msgspec
 from starlette.websockets import WebSocket
 from websockets.frames import Frame, Opcode
 
-from gateway.edge.body import check_nesting
+from gateway.edge.body import check_nesting, load_halved
 from gateway.edge.frames import Message
 from gateway.edge.problems import problem_bytes, problem_response, request_id_of
 from gateway.errors import BadRequest, GatewayError
@@ -19,6 +20,7 @@ SUBPROTOCOL: Final = "gateway.v1"
 ID_CHARS: Final = 128
 
 _encode: Final = msgspec.json.Encoder().encode
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
 class NotAFrame(Exception):
@@ -34,7 +36,8 @@ class Envelope(msgspec.Struct, frozen=True):
     @property
     def answer_id(self) -> str | None:
         """The id to answer with; none for one that is not 1 to 128 characters."""
-        return self.id if isinstance(self.id, str) and 0 < len(self.id) <= ID_CHARS else None
+        given = isinstance(self.id, str) and 0 < len(self.id) <= ID_CHARS
+        return self.id if given and _SURROGATES.search(self.id) is None else None
 
 
 _read_envelope: Final = msgspec.json.Decoder(Envelope).decode
@@ -53,7 +56,18 @@ def read_envelope(raw: bytes) -> Envelope:
     except msgspec.ValidationError:
         raise NotAFrame("not a JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
+        return _read_halved(raw)
+
+
+def _read_halved(raw: bytes) -> Envelope:
+    """Return who is to be told that a frame has half of a character: a string that was cut ends no socket."""
+    try:
+        members = load_halved(raw)
+    except ValueError:
         raise NotAFrame("not JSON") from None
+    if not isinstance(members, dict):
+        raise NotAFrame("not a JSON object")
+    return Envelope(members.get("id"), members.get("type"))
 
 
 def json_frame(value: object) -> Message:

@@ -116,6 +116,16 @@ class Callers:
         if not await self._tickets.use(grant.tenant, grant.once, connection_id, left_ms=left_ms):
             raise Unauthenticated("The ticket opens one connection, and has opened it.", reason="ticket_used")
 
+    async def readmit(self, grant: Grant) -> None:
+        """Let a request go on that was admitted long ago.
+
+        Raises:
+            Unauthenticated: its credential has ended since.
+        """
+        reason = await self._access.find_end(grant, now_ms=self._clock.now_ms())
+        if reason is not None:
+            raise Unauthenticated("The credential of this request has ended.", reason=reason)
+
     async def make_ticket(self, grant: Grant, ticket_id: str, binding: Binding = UNBOUND) -> str:
         """Return the ticket that carries `grant`, which has a time of expiry; the same for the same id."""
         holder = TicketHolder(grant.principal.id, grant.principal.name, grant.principal.email)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from gateway.domain.access import Grant
 from gateway.edge import frames
 from gateway.edge.sse import Dropped, EventStream, Line
+from gateway.edge.waits import Waits
 from gateway.entry.places import Places
 from gateway.errors import Draining, StoreUnavailable, TooManyRequests
 from gateway.hub.hub import Hub
@@ -51,6 +52,7 @@ class SseDoor:
         self._retry_ms = retry_ms
         self.retry = frames.sse_retry(retry_ms)
         self.draining = False
+        self.waits = Waits()
 
     async def hold(self, answer: Callable[[], Awaitable[Response]]) -> Response:
         """Return the answer, trying again while the store is away or too much is asked for; in the end, drop the

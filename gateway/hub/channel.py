@@ -206,13 +206,14 @@ class Channel:
         """Tell everybody that the ring has changed; no entries at all mean that some were skipped."""
         self._chunks.clear()
         self._measure()
-        self._wake()
+        self.wake()
         for cohort in self._cohorts.values():
             cohort.wake()
         for listener in list(self.listeners):
             listener(entries)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have everybody look who waits for a change."""
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)
@@ -239,7 +240,7 @@ class Channel:
     def mark_gone(self) -> None:
         """The log does not exist any more: every reader is sent away."""
         self.gone = True
-        self._wake()
+        self.wake()
         for reader in self.readers:
             reader.outlet.lose_log(reader)
         for listener in list(self.listeners):

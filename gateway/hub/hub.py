@@ -78,7 +78,14 @@ class Hub:
         self._compare_event = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self.outlets: set[Outlet] = set()
+        self.stopping = False
         tail.on_restored = self._check_all
+
+    def end_waits(self) -> None:
+        """Have whoever waits for a log to change look once more, and wait no longer: this process is about to stop."""
+        self.stopping = True
+        for followed in self._followed.values():
+            followed.channel.wake()
 
     def spawn(self, coro: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine in the hub's task group."""

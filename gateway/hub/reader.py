@@ -238,5 +238,10 @@ class Reader:
             self.tag = self.channel.ring.tag_at(self.seq) if verdict.gap is None else None
 
     def end_messages(self) -> Sequence[Message]:
-        """Return the frame that says the log has ended."""
-        return self.encoder.control("stream.end", {"status": self.channel.status})
+        """Return the frame that says the log has ended, with the place of its end.
+
+        A browser comes back after a clean end, with the last id that it saw: one that has all of the log, but was
+        given no event of it, would come back for ever.
+        """
+        end = Cursor(self.seq, self.channel.ring.tag_at(self.seq))
+        return self.encoder.control("stream.end", {"status": self.channel.status}, end)

@@ -292,7 +292,8 @@ class Runs:
         return {run_id: None if run is None else run.status for run_id, run in zip(run_ids, found, strict=True)}
 
     async def wait(self, grant: Grant, run_id: str, *, timeout_s: float, waiting_counts: bool) -> Run:
-        """Return the run once it has ended (or waits for input, where that counts), or when the time is up."""
+        """Return the run once it has ended (or waits for input, where that counts), or when the time is up or the
+        process is about to stop."""
         run = await self.get(grant, run_id)
         if run.state.terminal or timeout_s <= 0:
             return run
@@ -300,7 +301,12 @@ class Runs:
         deadline_s = loop.time() + timeout_s
         async with self._hub.follow(LogName.of_run(run_id)) as channel:
             while True:
-                enough = channel.ended or channel.gone or (waiting_counts and channel.status == "waiting_for_input")
+                enough = (
+                    channel.ended
+                    or channel.gone
+                    or self._hub.stopping
+                    or (waiting_counts and channel.status == "waiting_for_input")
+                )
                 left_s = deadline_s - loop.time()
                 if enough or left_s <= 0:
                     return await self.get(grant, run_id)

@@ -74,6 +74,49 @@ async def test_an_append_under_way_is_answered(data_dir: Path) -> None:
         await check_all(client, run_id, [writer], [reader.transcript])
 
 
+async def test_whoever_waits_is_answered_or_cut_at_once(data_dir: Path) -> None:
+    """A wait for a run's end is answered with the run as it is, a streamed append is cut behind its last answer,
+    an idle connection is closed with its next answer; nothing of it delays the end, or is logged as a failure."""
+    async with serving(data_dir, readiness_lead_s=0, drain_s=4) as gateway, gateway.client() as client:
+        run_id = await create_run(client)
+        await Writer(client, run_id, "w").append(1)
+        # Of two readers the second leaves half a window after the first: so long the process is there.
+        readers = [await begin(gateway, f"GET /v1/runs/{run_id}/stream") for _ in range(2)]
+        lines, body = await begin(gateway, f"POST /v1/runs/{run_id}/events", "Content-Type: application/x-ndjson")
+        line = msgspec.json.encode(log_event("line")) + b"\n"
+        body.write(b"%x\r\n%b\r\n" % (len(line), line))
+        async with asyncio.timeout(20), gateway.client() as idle:
+            assert b'"line":1' in await lines.readuntil(b"}\n\r\n")
+            held = asyncio.create_task(client.get(f"/v1/runs/{run_id}/wait?timeout_s=50"))
+            # Asked after the wait, on another connection: by then the wait is held, or will be looked at as one.
+            assert "connection" not in (await idle.get(f"/v1/runs/{run_id}")).headers
+            gateway.signal(signal.SIGTERM)
+            answer = await held
+            assert (answer.status_code, answer.json()["status"]) == (200, "running")
+            assert await lines.read() == b""
+            answer = await idle.get(f"/v1/runs/{run_id}")
+            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+            with pytest.raises(httpx.ConnectError):
+                await idle.get(f"/v1/runs/{run_id}")
+            assert await gateway.wait() == 0
+        for _, writer in (*readers, (lines, body)):
+            writer.close()
+        assert "Traceback" not in gateway.log, gateway.log
+
+
+async def begin(
+    gateway: GatewayProcess, request: str, header: str = "Accept: */*"
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send a request whose body goes on, and read the head of its answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    chunked = "Transfer-Encoding: chunked\r\n" if request.startswith("POST") else ""
+    head = f"{request} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {gateway.key}\r\n{header}\r\n{chunked}\r\n"
+    writer.write(head.encode())
+    async with asyncio.timeout(10):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    return reader, writer
+
+
 def accepts(gateway: GatewayProcess) -> bool:
     """Tell whether a new connection is taken."""
     with socket.socket() as sock:

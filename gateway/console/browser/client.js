@@ -302,7 +302,7 @@ class Line {
     const froms = lanes.map((lane) => lane.from), query = url.searchParams;
     if (!feeds) for (const { run } of lanes) query.append("run", run);
     if (!feeds && froms.every((from) => from.seq || from.snapshot)) query.set("snapshot", "true");
-    query.set("after", feeds && !froms[0].seq ? "now" : froms.map((from) => from.cursor || 0).join());
+    query.set("after", feeds && !froms[0].cursor ? "now" : froms.map((from) => from.cursor || 0).join());
     if (this.ticket) query.set("ticket", this.ticket);
     return fetch(url, { signal, cache: "no-store", headers: { accept: "text/event-stream" } });
   }
@@ -491,6 +491,8 @@ class Hub {
       this.put(sub, name, data, cursor);
     }
     if (name === "stream.open") {
+      // A feed that breaks before its first change goes on from here, not from another "now".
+      if (lane.run === FEED) for (const sub of lane.subs) if (!sub.cursor) sub.cursor = `${(sub.seq = data.after_seq)}`;
       lane.head = data.head_seq;
       this.tell(lane, data.after_seq < lane.head ? "catching_up" : "live");
     } else if (name === "stream.end") this.finish(lane, "ended");
@@ -541,7 +543,11 @@ class Hub {
 
 const newLane = (run) => ({
   run, subs: new Set(), head: 0,
-  get from() { return [...this.subs].reduce((least, sub) => (sub.seq < least.seq ? sub : least)); },
+  /** Where the one stands that has least; who follows a feed from now on asks for nothing that was. */
+  get from() {
+    return [...this.subs].reduce((least, sub) =>
+      (sub.seq < least.seq && (run !== FEED || sub.cursor)) || (run === FEED && !least.cursor) ? sub : least);
+  },
   toString: () => run,
 });
 

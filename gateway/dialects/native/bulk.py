@@ -18,6 +18,7 @@ from gateway.dialects.native.wire import BulkCancel, BulkCancelAll, BulkDlqRepla
 from gateway.domain import access
 from gateway.domain.lifecycle import Status
 from gateway.edge import query as q
+from gateway.edge.accepting import wants
 from gateway.edge.body import read_json
 from gateway.edge.lines import LineResponse
 from gateway.edge.problems import describe_problem, request_id_of
@@ -109,7 +110,7 @@ def _filters(query: q.Query) -> Filters:
 
 async def _answer_pages(request: Request, pages: Pages) -> Response:
     """Tell of all pages as lines where the client takes lines, else of the first thousand runs, and where to go on."""
-    if "application/x-ndjson" in request.headers.get("accept", ""):
+    if wants(request, "application/x-ndjson"):
         return LineResponse(_lines(request, pages))
     results: list[BulkResult] = []
     async for page in pages:

@@ -17,6 +17,7 @@ from gateway.dialects.native.streams import StreamRoutes
 from gateway.dialects.native.wire import Append, IncomingEvent
 from gateway.domain import access
 from gateway.edge import query as q
+from gateway.edge.accepting import wants
 from gateway.edge.auth import Credential, require_credential
 from gateway.edge.body import decode_json, explain_undecodable, read_body, too_large
 from gateway.edge.express import Express, Headers
@@ -130,7 +131,7 @@ class EventRoutes:
 
     async def read(self, request: Request) -> Response:
         """`GET /v1/runs/{id}/events`: a page, or with `Accept: text/event-stream` the stream."""
-        if "text/event-stream" in request.headers.get("accept", ""):
+        if wants(request, "text/event-stream"):
             return await self._streams.run(request)
         caller = await self._native.callers.authenticate(request, access.RUNS_READ, tickets=True)
         query = q.parse_query(request.scope["query_string"])

@@ -12,7 +12,7 @@ from gateway.dialects.native.wire import IncomingEvent
 from gateway.domain.events import NewEvent
 from gateway.edge.body import decode_json, read_lines
 from gateway.edge.problems import describe_problem, request_id_of
-from gateway.errors import GatewayError, IdempotencyMismatch, StoreUnavailable, WriterStale
+from gateway.errors import Draining, GatewayError, IdempotencyMismatch, StoreUnavailable, WriterStale
 from gateway.service.actors import Caller
 from gateway.service.writing import Batch
 
@@ -60,12 +60,17 @@ class StreamedAppend:
         """Yield an answer a line: `{"line":1,"seq":7}`; `{"line":3,"error":problem}` is the last one."""
         line_bytes = self._native.bounds.event_bytes + AROUND_BYTES
         try:
-            async for lines in read_lines(self._request, line_bytes=line_bytes, idle_s=IDLE_S):
+            waits = self._native.door.waits
+            async for lines in read_lines(self._request, line_bytes=line_bytes, idle_s=IDLE_S, waits=waits):
+                # The request may have begun long ago.
+                await self._native.callers.readmit(self._caller.grant)
                 known = self._known(len(lines))
                 if known:
                     yield self._tell_known(known)
                 async for answer in self._store(lines[known:]):
                     yield answer
+        except Draining:
+            raise
         except GatewayError as error:
             # A line is an event; which one of those that came with it means nothing to its sender.
             error.detail = error.detail.removeprefix(f"events[{error.facts.pop('index', 0)}]: ")

@@ -167,7 +167,9 @@ class SocketReset(ResetFrame, frozen=True, tag="stream.reset"):
 
 
 class SocketEnded(Ended, frozen=True, tag="stream.end"):
-    """The run has ended and the client has all of it."""
+    """The run has ended and the client has all of it, up to `cursor`."""
+
+    cursor: str
 
 
 class SocketClosed(Closed, frozen=True, kw_only=True, tag="stream.closed"):

@@ -188,7 +188,9 @@ class StreamRoutes:
             caller = await self._native.callers.authenticate(request, access.RUNS_READ, tickets=True)
             encoder = FeedSse(caller.grant.agents)
             opening = await self._native.streams.open_feed(caller.grant, start)
-            lane = Lane(opening, encoder, encoder.control("stream.open", dict(places_of(opening))))
+            # Who asked for "now" has no other way to say which now it was.
+            place = opening.start if start is None else None
+            lane = Lane(opening, encoder, encoder.control("stream.open", dict(places_of(opening)), place))
             return self._native.door.respond(caller.grant, [lane], self._farewell, finite=False)
 
         return await self._native.door.hold(answer)

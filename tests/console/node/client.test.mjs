@@ -376,4 +376,37 @@ test("the feed tells of changes from now on", async () => {
   live.close();
 });
 
+test("a feed that breaks before its first change has what came meanwhile", async (t) => {
+  const { fetch: real } = globalThis, heard = [];
+  let cut, live, feeds = 0;
+  t.after(() => { globalThis.fetch = real; live.close(); });
+  const broken = new Promise((resolve) => { cut = resolve; });
+  // The first connection brings its first frame and nothing more until it breaks.
+  globalThis.fetch = async (url, init) => {
+    const answer = await real(url, init);
+    if (!`${url}`.includes("/v1/feed") || ++feeds > 1) return answer;
+    const reader = answer.body.getReader();
+    let text = "";
+    return new Response(new ReadableStream({
+      async pull(to) {
+        if (text.includes("stream.open")) {
+          await broken;
+          return to.error(new Error("cut"));
+        }
+        const { value } = await reader.read();
+        text += new TextDecoder().decode(value);
+        to.enqueue(value);
+      },
+    }), answer);
+  };
+  await new Promise((resolve) => {
+    const onState = ({ link }) => link === "live" && resolve();
+    live = connect({ base: GATEWAY, key: KEY, identity: "broken" }).feed({ onEvent: (event) => heard.push(event), onState });
+  });
+  const run = await create();
+  cut();
+  await live.until(() => heard.some(({ run_id, data }) => run_id === run.id && data.status === "queued"));
+  assert.equal(feeds, 2);
+});
+
 test.after(() => setTimeout(() => process.exit(), 50));

@@ -221,6 +221,16 @@ async def test_a_body_that_is_no_json_is_refused(api: RunningGateway) -> None:
     assert await get_run(api, run["id"]) == run
 
 
+@pytest.mark.parametrize("text", [r"\ud83d", r"\ude00", r"a\ud83d b", r"\ude00\ud83d", r"\ud83dA", r"\ud83d\\ude00"])
+async def test_half_of_a_character_is_named(api: RunningGateway, text: str) -> None:
+    """Who streams text cuts an emoji in two: that is told as what it is, and not that JSON is no JSON."""
+    run = await api.run_in("running")
+    body = '{"type":"message.delta","data":{"content":"' + text + '"}}'
+    answer = await api.client.post(f"/v1/runs/{run['id']}/events", content=body, headers=JSON)
+    assert "half of a character" in refused(answer, 400, "bad_request")["detail"]
+    assert await get_run(api, run["id"]) == run
+
+
 async def test_a_body_of_another_shape_is_refused(api: RunningGateway) -> None:
     """422 with the path of what is wrong, on every route that takes one."""
     run = await api.run_in("running")

@@ -118,6 +118,18 @@ async def test_a_list_follows_the_feed_from_now(store: RunningStore) -> None:
             assert seqs_of(await stream.take(2)) == [5]
 
 
+async def test_a_feed_from_now_says_which_now_it_was(store: RunningStore) -> None:
+    """A browser that is cut before the first change asks for "now" again: its last id keeps what came between."""
+    async with run_gateway(store.url) as api:
+        for known in (0, 1):
+            async with open_stream(api, "/v1/feed?after=now") as stream:
+                opened = await stream.next()
+                assert opened.data["after_seq"] == known
+            await api.create_run()
+            async with open_stream(api, "/v1/feed?after=now", headers={"Last-Event-ID": opened.last_id}) as stream:
+                assert seqs_of(await stream.take(2)) == [known + 1]
+
+
 async def test_a_feed_that_was_trimmed_says_so(store: RunningStore) -> None:
     """It keeps so many changes; whoever was away for longer is told, and goes on at the first that is left."""
     async with run_gateway(store.url, feed_entries=10) as api:

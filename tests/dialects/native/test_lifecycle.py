@@ -281,10 +281,13 @@ async def test_different_ends_at_once_leave_one(api: RunningGateway) -> None:
 
 
 async def test_events_after_the_end_in_one_batch_are_refused_with_it(api: RunningGateway) -> None:
-    """A batch is stored whole or not at all."""
+    """A batch is stored whole or not at all. It is the batch that is wrong: nobody is told that the run has ended."""
     run = await api.run_in("running")
-    refused(await api.append(run["id"], LOG, COMPLETE, LOG), 409, "invalid_state")
-    assert await get_run(api, run["id"]) == run
+    for after in (LOG, COMPLETE):
+        problem = refused(await api.append(run["id"], LOG, COMPLETE, after), 422, "invalid_body")
+        assert (problem["index"], problem["path"]) == (2, "type")
+        assert "run.completed" in problem["detail"]
+        assert await get_run(api, run["id"]) == run
 
 
 async def test_the_end_is_told_in_the_record(api: RunningGateway) -> None:

@@ -12,8 +12,8 @@ import pytest
 from ulid import ULID
 
 from tests.dialects.native.streaming import Stream, new_key
-from tests.support.native import get_log
-from tests.support.running import LOG, RunningGateway
+from tests.support.native import accepted, get_log
+from tests.support.running import LOG, RunningGateway, RunningStore, run_gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -322,3 +322,21 @@ async def test_a_client_that_leaves_is_nothing_special(api: RunningGateway, capl
     await asyncio.sleep(0.05)
     assert await messages(api, run["id"]) == ["working", "a", "working"]
     assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
+
+
+async def test_a_revoked_key_writes_no_further_line(store: RunningStore) -> None:
+    """However long the request has been going on: the next line is refused, and the answer ends."""
+    async with run_gateway(store.url, access_recheck_s=0.05) as api:
+        run = await api.run_in("running")
+        key, record = await new_key(api, scopes=["runs:write"])
+        async with open_append(api, run["id"], key=key) as duplex:
+            duplex.send(line("before"))
+            await duplex.begin()
+            assert "seq" in await duplex.next()
+            accepted(await api.client.delete(f"/v1/keys/{record.id}"))
+            duplex.send(line("after"))
+            told = await duplex.next()
+            assert (told["line"], told["error"]["status"], told["error"]["reason"]) == (2, 401, "key_revoked")
+            assert await duplex.rest() == []
+            assert duplex.stream.ended == "clean"
+        assert await messages(api, run["id"]) == ["working", "before"]

@@ -160,6 +160,24 @@ async def test_a_log_that_was_trimmed_to_nothing_still_knows_its_head(api: Runni
     assert names_of(frames) == ["stream.open", "stream.reset", "stream.gap", "stream.end"]
 
 
+@pytest.mark.parametrize(
+    ("query", "trimmed"),
+    [("", EVENTS), ("?after=99", EVENTS), ("?types=custom.none&after=99", 0), ("?types=custom.none&after=3-1", 0)],
+)
+async def test_who_is_given_no_event_of_an_ended_run_comes_back_once(
+    api: RunningGateway, query: str, trimmed: int
+) -> None:
+    """A browser reconnects after a clean end; the end itself tells it the place from which nothing follows."""
+    run_id, cursors = await ended_run(api)
+    if trimmed:
+        await purge(api, run_id, trimmed)
+    for path in (f"/v1/runs/{run_id}/stream{query}", f"/v1/stream{query or '?'}&run={run_id}"):
+        frames = await frames_of(api, path)
+        assert seqs_of(frames) == []
+        assert (frames[-1].name, frames[-1].last_id) == ("stream.end", cursors[EVENTS])
+        assert (await read_stream(api, path, headers={"Last-Event-ID": frames[-1].last_id})).status == 204
+
+
 async def test_pages_follow_the_same_rules(api: RunningGateway) -> None:
     """What is a frame in a stream is a member of the page."""
     run_id, cursors = await ended_run(api)

@@ -183,6 +183,17 @@ async def test_what_is_nested_too_deeply_is_an_error(socket: SocketClient) -> No
     assert (told["type"], told["problem"]["code"], told["problem"]["limit_levels"]) == ("error", "bad_request", 128)
 
 
+@pytest.mark.parametrize(("given", "answered"), [('"half"', "half"), (r'"\ud800"', None)])
+async def test_half_of_a_character_is_an_error(socket: SocketClient, given: str, answered: str | None) -> None:
+    """A string that was cut within an emoji spoils its command, under its id; it does not end the other runs."""
+    append = '{"type":"append","id":%s,"run_id":"%s","events":[{"type":"custom.x","data":"%s"}]}'
+    await socket.connection.send(append % (given, NOWHERE, r"\ud83d"))
+    told = await socket.next()
+    assert (told["type"], told["id"], told["problem"]["code"]) == ("error", answered, "bad_request")
+    assert "half of a character" in told["problem"]["detail"]
+    assert (await socket.ask("ping"))["type"] == "pong"
+
+
 COMMANDS: dict[str, tuple[str, Frame]] = {
     "subscribe": ("runs:read", {}),
     "append": ("runs:write", {"events": [EVENT]}),

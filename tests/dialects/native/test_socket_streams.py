@@ -43,7 +43,8 @@ async def test_a_run_is_followed_to_its_end(api: RunningGateway, socket: SocketC
     await api.append(run["id"], LOG)
     await api.append(run["id"], COMPLETE)
     live = await socket.until("stream.end")
-    assert live[-1] == {"type": "stream.end", "run_id": run["id"], "status": "completed"}
+    end = {"type": "stream.end", "run_id": run["id"], "status": "completed", "cursor": live[-2]["cursor"]}
+    assert live[-1] == end
     log = await get_log(api, run["id"])
     events = [frame for frame in past + live if frame["type"] == "event"]
     assert [frame["event"] for frame in events] == log

@@ -37,7 +37,8 @@ HEADERS = {
 
 
 async def test_a_whole_stream_byte_for_byte(api: RunningGateway) -> None:
-    """Retry first, then `stream.open`, events without a name under their cursor, `stream.end`, a clean end."""
+    """Retry first, then `stream.open`, events without a name under their cursor, `stream.end` under the last one,
+    a clean end."""
     run = await api.run_in("completed")
     events = await get_log(api, run["id"])
     stream = await read_stream(api, f"/v1/runs/{run['id']}/stream")
@@ -52,7 +53,7 @@ async def test_a_whole_stream_byte_for_byte(api: RunningGateway) -> None:
         assert re.fullmatch(rf"{event['seq']}-[1-9][0-9]{{0,9}}", cursor)
         line = msgspec.json.encode(event).decode()
         expected += f"id: {cursor}\ndata: {line}\n\n"
-    expected += f'event: stream.end\ndata: {{"run_id":"{run["id"]}","status":"completed"}}\n\n'
+    expected += f'id: {cursors[-1]}\nevent: stream.end\ndata: {{"run_id":"{run["id"]}","status":"completed"}}\n\n'
     assert stream.body.decode() == expected
     assert stream.ended == "clean"
 
@@ -78,6 +79,56 @@ async def test_the_connection_of_a_stream_that_ended_can_be_used_again(api: Runn
         again = Stream(stream.reader, stream.writer)
         await send_request(again, api, f"/v1/runs/{run['id']}")
         assert json.loads(again.body)["status"] == "completed"
+
+
+async def test_a_client_of_http_1_0_gets_the_bare_stream(api: RunningGateway) -> None:
+    """No chunks, which it would take for the body: the stream ends with its connection, a page has its length."""
+    run = await api.run_in("running")
+    path = f"/v1/runs/{run['id']}/stream"
+    for method, target in (("GET", path), ("HEAD", path), ("GET", f"/v1/runs/{run['id']}")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(f"{method} {target} HTTP/1.0\r\nx-api-key: {api.key}\r\nConnection: keep-alive\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert b"transfer-encoding" not in head
+            assert head.count(b"connection: ") == head.count(b"connection: close") == 1
+            if (method, target) == ("GET", path):
+                assert (await reader.readuntil(b"}\n\n")).startswith(b"retry: 2000\n\nevent: stream.open\n")
+                await api.append(run["id"], COMPLETE)
+            body = await reader.read()
+        assert body.endswith(b'"status":"completed"}\n\n') == ((method, target) == ("GET", path))
+        if target != path:
+            assert json.loads(body)["id"] == run["id"]
+        writer.close()
+
+
+async def test_a_stream_says_nothing_of_its_connection(api: RunningGateway) -> None:
+    """Only a connection that is about to close says so, and says nothing else."""
+    run = await api.run_in("completed")
+    path = f"/v1/runs/{run['id']}/stream"
+    assert "connection" not in (await read_stream(api, path)).headers
+    assert (await read_stream(api, path, headers={"Connection": "close"})).headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    ("accept", "streams"),
+    [
+        ("text/event-stream", True),
+        ("TEXT/Event-Stream", True),
+        ("application/json, text/event-stream", True),
+        ("application/json;q=0.5, text/event-stream; charset=utf-8; q=0.9", True),
+        ("application/json, text/event-stream;q=0.1", True),
+        ("text/event-stream;q=0", False),
+        ("text/event-streaming", False),
+        ("text/*, */*", False),
+        ("", False),
+    ],
+)
+async def test_a_log_streams_to_who_asks_for_that(api: RunningGateway, accept: str, streams: bool) -> None:
+    """`Accept` is read as HTTP has it; whoever leaves it open gets a page."""
+    run = await api.run_in("completed")
+    answer = await api.client.get(f"/v1/runs/{run['id']}/events", headers={"Accept": accept})
+    assert answer.headers["content-type"] == ("text/event-stream" if streams else "application/json")
 
 
 async def test_the_first_bytes_come_at_once(api: RunningGateway) -> None:
@@ -265,7 +316,8 @@ async def test_httpx_sse_reads_a_stream(store: RunningStore) -> None:
                     await api.append(run["id"], LOG, COMPLETE)
         mine = await frames_of(api, f"/v1/runs/{run['id']}/stream")
         assert [(name, json.loads(data)) for name, _, data in got[1:]] == [(f.name, f.data) for f in mine[1:]]
-        assert [place for name, place, _ in got if name == "message"] == [f.last_id for f in mine if f.own_id]
+        places = [place for name, place, _ in got if name == "message"]
+        assert places == [f.last_id for f in mine if f.name == "message"]
 
 
 async def test_a_last_event_id_survives_control_frames(api: RunningGateway) -> None:
@@ -275,7 +327,6 @@ async def test_a_last_event_id_survives_control_frames(api: RunningGateway) -> N
     assert frames[0].last_id == ""
     assert frames[-1].name == "stream.end"
     assert frames[-1].last_id == frames[-2].last_id != ""
-    assert not frames[-1].own_id
 
 
 async def test_a_slow_reader_gets_everything_and_slows_nobody(store: RunningStore) -> None:
