@@ -31,6 +31,7 @@ from gateway.client.models import (
     Answer,
     Answered,
     Appended,
+    Batch,
     Beat,
     Checkpoint,
     Claim,
@@ -41,6 +42,7 @@ from gateway.client.models import (
     Gap,
     Holder,
     Lease,
+    Made,
     Pending,
     Preset,
     Question,
@@ -51,6 +53,7 @@ from gateway.client.models import (
     StreamItem,
     Ticket,
 )
+from gateway.client.runs import NewRun, RunFields
 from gateway.client.writer import Writer
 
 __all__ = [
@@ -63,6 +66,7 @@ __all__ = [
     "Appended",
     "Backoff",
     "BadRequest",
+    "Batch",
     "Beat",
     "Checkpoint",
     "Claim",
@@ -83,6 +87,8 @@ __all__ = [
     "InvalidState",
     "Lease",
     "LogExpired",
+    "Made",
+    "NewRun",
     "NotFound",
     "Pending",
     "Preset",
@@ -91,6 +97,7 @@ __all__ = [
     "Reset",
     "RetryPolicy",
     "Run",
+    "RunFields",
     "Snapshot",
     "SourceChanged",
     "StreamItem",

@@ -60,6 +60,11 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     webhooks: tuple[HookOrder, ...] = ()
 
 
+def said_of(new: NewRun) -> object:
+    """Return what a repeat is recognised by; it may come from another trace, as of a job that is done again."""
+    return msgspec.to_builtins(msgspec.structs.replace(new, trace_id=None))
+
+
 class RunLimits(msgspec.Struct, frozen=True):
     """Bounds of what a run may carry, and how long things wait."""
 

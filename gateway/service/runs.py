@@ -31,7 +31,7 @@ from gateway.service.new_runs import Need as Need
 from gateway.service.new_runs import NewRun as NewRun
 from gateway.service.new_runs import RunLimits as RunLimits
 from gateway.service.new_runs import check_schedule as check_schedule
-from gateway.service.new_runs import check_sizes
+from gateway.service.new_runs import check_sizes, said_of
 from gateway.service.shelf import Shelf
 from gateway.store.indexes import IndexStore
 from gateway.store.keys import digest
@@ -53,6 +53,14 @@ class NeedStatus(msgspec.Struct, frozen=True):
     dependency: Dependency
     status: Status | None
     verdict: Verdict
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """A run that may be created, and how a repeat of its creation is recognised."""
+
+    spec: RunSpec
+    hooks: Sequence[FixedHook]
+    dedupe: Dedupe
 
 
 class Runs:
@@ -92,13 +100,29 @@ class Runs:
             TooLarge: input or metadata are over their bounds.
             NotFound: the parent, or a run that this one depends on, is no run of this caller.
         """
-        asked = msgspec.to_builtins(new) if asked is None else asked
+        planned = await self.plan(caller, new, action=action, asked=asked)
+        return planned if isinstance(planned, Run) else await self.carry_out(planned)
+
+    async def plan(self, caller: Caller, new: NewRun, *, action: str, asked: object = None) -> Run | Planned:
+        """Return how a run is to be created, or the one that the caller's idempotency key made before.
+
+        Raises: as `create`.
+        """
+        asked = said_of(new) if asked is None else asked
         self._check(caller, new)
         made = await self._made_before(caller, action, asked)
         if made is not None:
             return made
         spec, hooks = await self._prepare(caller, new)
-        return await self._create(spec, hooks, caller.dedupe(action, asked, self._limits.idempotency_ms))
+        return Planned(spec, hooks, caller.dedupe(action, asked, self._limits.idempotency_ms))
+
+    async def carry_out(self, planned: Planned) -> Run:
+        """Create a planned run; those that are begun in one turn of the loop get their times in that order.
+
+        Raises:
+            IdempotencyMismatch: its key was used meanwhile with another body.
+        """
+        return await self._create(planned.spec, planned.hooks, planned.dedupe)
 
     async def create_for_tick(self, caller: Caller, new: NewRun, *, run_id: str) -> Run:
         """Create the run of a schedule's tick under an id that was chosen for it; one, however often it is asked for.

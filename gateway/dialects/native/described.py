@@ -61,6 +61,9 @@ FETCHED = About(
 TABLE: dict[str, About] = {
     "POST /v1/runs": CREATED,
     "POST /v1/threads/{thread_id}/runs": CREATED,
+    "POST /v1/runs/batch": About(
+        body=wire.NewBatch[wire.CreateRun], answers={200: a.BatchDone}, refusals=BULK, headers=("traceparent",)
+    ),
     "GET /v1/runs": LISTED,
     "GET /v1/threads/{thread_id}/runs": LISTED,
     "GET /v1/runs/dlq": About(query=p.FindDead, answers={200: a.Page[a.Run]}, refusals=(400,)),
