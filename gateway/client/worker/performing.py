@@ -102,6 +102,7 @@ class Engagement:
             case None:
                 await self._end(writer, _ending_of(handler))
             case Stop.CANCELLED:
+                why = await session.explain_cancel()
                 await self._end(writer, ("run.cancelled", {} if why is None else {"reason": why}))
             case Stop.LET_GO:
                 writer.abandon()

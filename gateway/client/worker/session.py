@@ -96,6 +96,7 @@ class Session:
         self._asked = asyncio.Event()
         self._calls: set[asyncio.Task[Any]] = set()
         self._interrupted = False
+        self._cancel_seq: int | None = None
 
     def stop(self, reason: Stop, *, why: str | None = None, grace_s: float = GRACE_S) -> None:
         """Have the handler stop: it is cancelled, and has `grace_s` seconds to clean up."""
@@ -244,9 +245,22 @@ class Session:
     def hear(self, pending: Pending) -> None:
         """Take note of what an append's or a heartbeat's reply names, perhaps before the log tells it in full."""
         if pending.type == "cancel":
+            self._cancel_seq = pending.seq
             self.stop(Stop.CANCELLED)
         elif pending.type == "pause" and self._writer.last is not None and self._writer.last.status == "paused":
             self.gate.close(pending.seq)
+
+    async def explain_cancel(self) -> str | None:
+        """Return why the run is cancelled, in the words of who asked for it; None where they gave none."""
+        if self.why is None and self._cancel_seq is not None:
+            # Its reply was here before the log's event: that has the words.
+            items = self._client.runs.log(self.claim.run.id, after=self._cancel_seq - 1, types=["run.cancel_requested"])
+            with suppress(ClientError, TimeoutError):
+                async with asyncio.timeout(CONFIRM_S), aclosing(items):
+                    async for item in items:
+                        if isinstance(item, Event) and item.seq == self._cancel_seq:
+                            self.why = item.data.get("reason")
+        return self.why
 
     async def follow(self) -> None:
         """Take orders from the run's own log for as long as it goes on."""
