@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Coroutine
 from contextlib import aclosing, suppress
 from datetime import datetime
@@ -88,6 +89,8 @@ class Session:
         self.deadline_s: float | None = None
         self.is_over = False
         self.is_ending = False
+        self.unbegun: Counter[str] = Counter()
+        """Calls that were made and have not begun, by name: they were not awaited."""
         self.turned = asyncio.Event()
         self._client = client
         self._writer = writer
@@ -121,6 +124,7 @@ class Session:
         if self.is_over or (self.stopped is not None and not self._interrupted):
             self._interrupted = True
             work.close()
+            self._require_run()
             raise asyncio.CancelledError
         task = asyncio.current_task()
         assert task is not None, "it is called in a task of its own"
@@ -144,8 +148,7 @@ class Session:
             again: also while the handler only comes back to where it was let go.
         """
         await self.gate.wait()
-        if self.is_over:
-            raise asyncio.CancelledError("the run is in other hands")
+        self._require_run()
         if self._is_mute or (self.memory.is_replaying and not again):
             return
         try:
@@ -154,6 +157,14 @@ class Session:
             raise
         except ClientError:
             await self._wait_muted()
+
+    def _require_run(self) -> None:
+        """Refuse what a task says that has outlived its handler: the run's last word has been said."""
+        if not (self.is_ending or self.is_over):
+            return
+        if self.stopped is None:
+            raise RuntimeError(f"The run {self.claim.run.id} has ended with its handler: nothing is recorded any more.")
+        raise asyncio.CancelledError("the run is in other hands")
 
     async def flush(self) -> None:
         """Wait until the gateway has stored everything so far."""
@@ -188,6 +199,7 @@ class Session:
         self._asked.set()
         while True:
             await self.gate.wait()
+            self._require_run()
             await self.flush()
             if self.stopped is not None:
                 raise asyncio.CancelledError

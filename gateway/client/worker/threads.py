@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 import msgspec
 
@@ -48,6 +48,11 @@ def _start_thread(function: Callable[[], T]) -> asyncio.Future[T]:
             future.set_result(result)  # type: ignore[arg-type]
         elif isinstance(error, asyncio.CancelledError):
             future.cancel()
+        elif isinstance(error, StopIteration):
+            # A future cannot raise it; as in a coroutine it is an error of another kind.
+            wrapped = RuntimeError("The handler raised StopIteration.")
+            wrapped.__cause__ = error
+            future.set_exception(wrapped)
         else:
             future.set_exception(error)
 
@@ -163,8 +168,15 @@ class SyncRun:
         return self.wait(question)
 
 
+def _want_sync(_span: object, *_error: object) -> NoReturn:
+    raise TypeError("in a plain function it is `with run.step(…)` and `with run.tool(…)`")
+
+
 class _SyncSpan(Generic[SpanT]):
     """A step or a tool call in a thread."""
+
+    if not TYPE_CHECKING:
+        __aenter__ = __aexit__ = _want_sync
 
     def __init__(self, run: SyncRun, span: SpanT) -> None:
         self._run = run
