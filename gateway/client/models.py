@@ -116,6 +116,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     debug_mode: bool = False
     execution_trace: dict[str, int | None] = {}
+    webhooks: list[dict[str, Any]] = []
+    """Its own, only in the answer to its creation: with the secrets that were made up."""
 
     @property
     def ended(self) -> bool:

@@ -40,7 +40,7 @@ class RunFields(TypedDict, total=False):
     """What a new run may be given; times are RFC 3339 text, durations seconds.
 
     From `queue` on they are for runs that workers claim (`mode="queued"`), and say otherwise than the agent does;
-    `depends_on` lists `{"run_id", "condition"}`.
+    `depends_on` lists `{"run_id", "condition"}`, `webhooks` `{"url", "events", "secret", "id"}`.
     """
 
     mode: str
@@ -68,6 +68,7 @@ class RunFields(TypedDict, total=False):
     lease_s: float
     depends_on: Sequence[Mapping[str, str]]
     preset: str
+    webhooks: Sequence[Mapping[str, Any]]
 
 
 class NewRun(RunFields, total=False):
@@ -87,6 +88,8 @@ class RunFilters(TypedDict, total=False):
     payload: Mapping[str, Any]
     trigger: str
     batch_id: str
+    schedule_id: str
+    parent_run_id: str
     created_after: str
     created_before: str
 

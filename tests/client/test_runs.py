@@ -25,6 +25,14 @@ async def test_a_run_is_created_once_per_key(client: Client) -> None:
     assert (first.status, first.mode, first.title, first.tags) == ("queued", "direct", "tides", {"sea": "north"})
 
 
+async def test_the_secret_of_a_webhook_is_told_once(client: Client) -> None:
+    """In the answer to the creation, and never again."""
+    run = await client.runs.create("told", webhooks=[{"url": "https://no-such-name.invalid/", "id": "h"}])
+    (hook,) = run.webhooks
+    assert (hook["id"], hook["secret"][:6]) == ("h", "whsec_")
+    assert (await client.runs.get(run.id)).webhooks == []
+
+
 async def test_a_batch_is_created_once_per_key(client: Client) -> None:
     """What was created is told in order, with why the rest was not; a repeat makes none twice."""
     wanted: list[NewRun] = [

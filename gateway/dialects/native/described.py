@@ -160,7 +160,12 @@ TABLE: dict[str, About] = {
     ),
     "GET /v1/agents/{agent_id}": About(query=p.Version, answers={200: b.Agent}, refusals=(400, 404)),
     "POST /v1/files": About(
-        query=p.NameFile, other_bodies=UPLOADED, answers={201: b.File}, refusals=UPLOAD, makes={"file_id": "/file_id"}
+        query=p.NameFile,
+        other_bodies=UPLOADED,
+        answers={201: b.File},
+        refusals=UPLOAD,
+        headers=("Repr-Digest",),
+        makes={"file_id": "/file_id"},
     ),
     "GET /v1/files": About(query=p.FindFiles, answers={200: a.Page[b.File]}, refusals=(400, 404)),
     "GET /v1/files/{file_id}": About(query=p.Ticketed, answers={200: b.LinkedFile}, refusals=(400, 404)),
@@ -171,7 +176,7 @@ TABLE: dict[str, About] = {
         other_bodies=UPLOADED,
         answers={201: b.OutputFile},
         refusals=(*UPLOAD, 404, 409),
-        headers=("Lease",),
+        headers=("Lease", "Repr-Digest"),
     ),
     "GET /files/{file_id}": msgspec.structs.replace(FETCHED, query=p.Signed),
     "POST /v1/tickets": About(body=wire.CreateTicket, answers={201: b.Ticket}, refusals=(400, 404, 413, 422)),

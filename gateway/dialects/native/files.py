@@ -109,7 +109,7 @@ class FileRoutes:
 
 
 def _new_file(query: q.Query, upload: Upload) -> NewFile:
-    return NewFile(q.read_text(query, "name") or upload.name, upload.content_type)
+    return NewFile(q.read_text(query, "name") or upload.name, upload.content_type, upload.sha256)
 
 
 def _read_place(query: q.Query) -> str | None:
