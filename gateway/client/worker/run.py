@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from gateway.client import models
+from gateway.client.files import Source
 from gateway.client.worker.calls import awaited
 from gateway.client.worker.session import Session
 from gateway.client.worker.spans import Step, Tool, current_place
@@ -32,6 +35,8 @@ class Run:
         self.input = self.record.input
         self.tags: Mapping[str, str] = self.record.tags
         self.metadata: Mapping[str, Any] = self.record.metadata
+        self.file_ids: Sequence[str] = self.record.file_ids
+        """Its input files; `download` and `read` fetch them."""
         self.debug_mode = self.record.debug_mode
         self.attempt = session.claim.lease.attempt
         self.traceparent = session.claim.traceparent
@@ -108,6 +113,29 @@ class Run:
         data = {"source": source, "state": state, "numbers": self._session.memory.numbers()}
         await self._write("checkpoint.created", data)
         await self._session.flush()
+
+    @awaited
+    async def upload(self, source: Source, *, name: str | None = None, content_type: str | None = None) -> models.File:
+        """Send a file that the run made, and announce it in its log; returns once both are stored.
+
+        Args:
+            source: a path, bytes, an open file or what yields bytes.
+            name: what it is called; a path's own name by default.
+            content_type: what it is; guessed from the name by default.
+
+        Raises:
+            ApiError: it is refused: too large, or by its name.
+        """
+        return await self._session.upload(source, current_place(), name=name, content_type=content_type)
+
+    @awaited
+    async def download(self, file_id: str, to: str | os.PathLike[str]) -> Path:
+        """Save a file as `to`, which is there whole or not at all."""
+        return await self._session.files.download(file_id, to)
+
+    def read(self, file_id: str) -> AsyncGenerator[bytes, None]:
+        """Yield a file's bytes in pieces; leave the loop early only inside `contextlib.aclosing(…)`."""
+        return self._session.files.read(file_id)
 
     @awaited
     async def flush(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import Counter
 from collections.abc import Coroutine
 from contextlib import aclosing, suppress
@@ -22,7 +23,8 @@ from gateway.client.errors import (
     InvalidState,
     Unavailable,
 )
-from gateway.client.models import Answer, Appended, Claim, Event, Pending
+from gateway.client.files import Files, Source
+from gateway.client.models import Answer, Appended, Claim, Event, File, Pending
 from gateway.client.worker.gate import Gate
 from gateway.client.worker.memory import Memory
 from gateway.client.writer import Writer
@@ -217,6 +219,45 @@ class Session:
         return await self._client.runs.append(
             self.claim.run.id, [event], lease=lease.token, attempt=lease.attempt, idempotency_key=key
         )
+
+    async def upload(self, source: Source, place: Place, *, name: str | None, content_type: str | None) -> File:
+        """Send a file and announce it after what was said before; the same one where the handler comes again.
+
+        Raises:
+            ApiError: the gateway refuses it.
+            ConnectionLost: it is away, and the source cannot be read twice.
+        """
+        lease = self.claim.lease
+        key = f"attempt {lease.attempt} file {self.memory.name('file')}"
+        while True:
+            await self.gate.wait()
+            self._require_run()
+            await self.flush()
+            if self._is_mute:
+                raise asyncio.CancelledError
+            try:
+                return await self._client.runs.upload(
+                    self.claim.run.id,
+                    source,
+                    name=name,
+                    content_type=content_type,
+                    lease=lease.token,
+                    attempt=lease.attempt,
+                    step_id=place.step_id,
+                    idempotency_key=key,
+                )
+            except (Fenced, InvalidState) as refusal:
+                self.stop(Stop.LOST, why=refusal.detail)
+                raise asyncio.CancelledError from None
+            except (ConnectionLost, Unavailable):
+                if not isinstance(source, bytes | str | os.PathLike):
+                    raise
+                logger.warning("run %s: the gateway is away; sending a file goes on", self.claim.run.id)
+
+    @property
+    def files(self) -> Files:
+        """The files of the run's tenant."""
+        return self._client.files
 
     async def answer(self, request_id: str) -> Answer:
         """Return the answer to a question once it is there; a question that is not waited for is withdrawn."""

@@ -302,6 +302,20 @@ async def test_an_output_of_a_claimed_run_is_its_holders(api: RunningGateway) ->
     assert (await get_types(api, run_id)).count("file.created") == 1
 
 
+async def test_a_key_that_may_only_work_sends_outputs_of_what_it_claimed(api: RunningGateway) -> None:
+    """As it writes events: under its lease, and no others."""
+    run_id = await queue_run(api, "claimers")
+    async with open_client(api, scopes=["work"]) as client:
+        (claimed,) = accepted(await client.post("/v1/claims", json={"queues": ["claimers"]}))["data"]
+        path, params = f"/v1/runs/{run_id}/files", {"name": "report"}
+        lease = {"lease": claimed["lease"]["token"]}
+        record = accepted(await client.post(path, params=params, content=b"report", headers=lease), 201)
+        refused(await client.post(path, params=params, content=b"report"), 403, "forbidden")
+        refused(await client.post(path, params=params, content=b"report", headers={"lease": "x"}), 409, "fenced")
+        refused(await client.post("/v1/files", params=params, content=b"report", headers=lease), 403, "forbidden")
+    assert await listed(api, run_id=run_id) == [record["file_id"]]
+
+
 async def test_an_output_of_no_run_is_refused(api: RunningGateway) -> None:
     """Before its bytes are stored."""
     refused(await send(api, path="/v1/runs/01J00000000000000000000000/files"), 404, "not_found")
