@@ -39,6 +39,7 @@ from gateway.hub.tail import Tail
 from gateway.measures import in_ms
 from gateway.service.access import Access
 from gateway.service.agents import Agents
+from gateway.service.batches import Batches
 from gateway.service.bells import Bells
 from gateway.service.bulk import Bulk
 from gateway.service.control import Control
@@ -200,6 +201,7 @@ class Gateway:
             control=control,
             writing=writing,
             listing=listing,
+            batches=Batches(self._runs, once),
             bulk=Bulk(control, self._runs, listing, once),
             schedules=Schedules(schedules, timers, self._runs, agents, clock),
             webhooks=Webhooks(self._runs, hook_store, timers, clock, once),

@@ -3,7 +3,7 @@
 GatewayError
 ├── BadRequest            malformed: not JSON, a bad query parameter, a bad id
 ├── InvalidBody           well-formed, but not what this operation takes
-│   └── IdempotencyMismatch
+│   └── IdempotencyMismatch · DigestMismatch
 ├── HeadTooLarge          a request's head beyond all need
 ├── TooLarge              over a limit in bytes or entries
 ├── Unauthenticated
@@ -72,6 +72,12 @@ class IdempotencyMismatch(InvalidBody):
     """An idempotency key or writer seq was used before, with another body."""
 
     code = "idempotency_mismatch"
+
+
+class DigestMismatch(InvalidBody):
+    """What came is not what its sender says it is; `sha256` is that of what came, in hex."""
+
+    code = "digest_mismatch"
 
 
 class HeadTooLarge(GatewayError):

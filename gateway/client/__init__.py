@@ -15,6 +15,7 @@ from gateway.client.errors import (
     ConnectionLost,
     EventTooLarge,
     Fenced,
+    FileDamaged,
     Forbidden,
     InvalidBody,
     InvalidState,
@@ -31,6 +32,7 @@ from gateway.client.models import (
     Answer,
     Answered,
     Appended,
+    Batch,
     Beat,
     Checkpoint,
     Claim,
@@ -41,6 +43,7 @@ from gateway.client.models import (
     Gap,
     Holder,
     Lease,
+    Made,
     Pending,
     Preset,
     Question,
@@ -51,6 +54,7 @@ from gateway.client.models import (
     StreamItem,
     Ticket,
 )
+from gateway.client.runs import NewRun, RunFields
 from gateway.client.writer import Writer
 
 __all__ = [
@@ -63,6 +67,7 @@ __all__ = [
     "Appended",
     "Backoff",
     "BadRequest",
+    "Batch",
     "Beat",
     "Checkpoint",
     "Claim",
@@ -76,6 +81,7 @@ __all__ = [
     "FeedItem",
     "Fenced",
     "File",
+    "FileDamaged",
     "Forbidden",
     "Gap",
     "Holder",
@@ -83,6 +89,8 @@ __all__ = [
     "InvalidState",
     "Lease",
     "LogExpired",
+    "Made",
+    "NewRun",
     "NotFound",
     "Pending",
     "Preset",
@@ -91,6 +99,7 @@ __all__ = [
     "Reset",
     "RetryPolicy",
     "Run",
+    "RunFields",
     "Snapshot",
     "SourceChanged",
     "StreamItem",

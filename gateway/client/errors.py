@@ -4,6 +4,7 @@ ClientError
 ├── ConnectionLost       the gateway could not be reached for as long as was allowed
 ├── ProtocolError        what answers there does not speak the gateway's protocol
 ├── EventTooLarge        an event is over the limit; it was not sent
+├── FileDamaged          a file arrived as something else than what is stored
 ├── SourceChanged        a file ended before its size while it was sent
 └── ApiError             the gateway refused
     ├── BadRequest 400 · Unauthenticated 401 · Forbidden 403 · NotFound 404
@@ -32,6 +33,10 @@ class ProtocolError(ClientError):
 
 class EventTooLarge(ClientError):
     """An event's JSON is over the limit in bytes; it was not queued."""
+
+
+class FileDamaged(ClientError):
+    """A file's bytes are not those that the gateway has the digest of; what was fetched is not to be used."""
 
 
 class SourceChanged(ClientError):

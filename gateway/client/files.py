@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 import os
+from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -14,7 +16,7 @@ from uuid import uuid4
 
 import msgspec
 
-from gateway.client.errors import ConnectionLost, ProtocolError, SourceChanged, Unavailable
+from gateway.client.errors import ConnectionLost, FileDamaged, ProtocolError, SourceChanged, Unavailable
 from gateway.client.models import File
 from gateway.client.transport import Transport
 
@@ -85,25 +87,33 @@ class Files:
 
         Args:
             patience_s: how long the gateway may be away, in seconds.
+
+        Raises:
+            FileDamaged: after the last piece: together they are not what was stored.
         """
         loop = asyncio.get_running_loop()
         at, failures, heard_at, size_bytes = 0, 0, loop.time(), -1
+        digest, stored = sha256(), None
         while at != size_bytes:
             try:
                 async with self._transport.content(_path(file_id, "content"), headers=_from(at)) as response:
                     if at and response.status_code != 206:
                         raise ProtocolError("a part of the file was asked for, and not sent")
                     size_bytes = at + int(response.headers.get("content-length", 0))
+                    stored = response.headers.get("repr-digest", stored)
                     async for piece in response.aiter_raw(PIECE_BYTES):
                         at, failures, heard_at = at + len(piece), 0, loop.time()
+                        digest.update(piece)
                         yield piece
-                    return
+                    break
             except (ConnectionLost, Unavailable):
                 delay_s = self._transport.backoff.delay_s(failures)
                 if loop.time() + delay_s > heard_at + patience_s:
                     raise
             failures += 1
             await asyncio.sleep(delay_s)
+        if stored not in (None, _write_digest(digest.digest())):
+            raise FileDamaged(f"the file {file_id} was damaged on its way: {stored} was stored")
 
     async def download(self, file_id: str, to: str | os.PathLike[str], *, patience_s: float = PATIENCE_S) -> Path:
         """Save a file as `to`, which is there whole or not at all, and return its path."""
@@ -149,6 +159,8 @@ async def send_file(
     about = {"Content-Type": content_type, "Idempotency-Key": idempotency_key or uuid4().hex, **headers}
     if sending.size_bytes is not None:
         about["Content-Length"] = str(sending.size_bytes)
+    if isinstance(source, bytes):
+        about["Repr-Digest"] = _write_digest(sha256(source).digest())
     response = await transport.send(
         "POST",
         path,
@@ -223,6 +235,10 @@ async def _read(file: BinaryIO, size_bytes: int | None) -> AsyncIterator[bytes]:
             return
         left = None if left is None else left - len(piece)
         yield piece
+
+
+def _write_digest(digest: bytes) -> str:
+    return f"sha-256=:{b64encode(digest).decode()}:"
 
 
 def _from(at: int) -> dict[str, str]:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from gateway.client.errors import ApiError
+
 TERMINAL_STATUSES = frozenset(
     {"completed", "failed", "cancelled", "timed_out", "crashed", "system_failed", "expired", "dead_letter"}
 )
@@ -114,11 +116,32 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     debug_mode: bool = False
     execution_trace: dict[str, int | None] = {}
+    webhooks: list[dict[str, Any]] = []
+    """Its own, only in the answer to its creation: with the secrets that were made up."""
 
     @property
     def ended(self) -> bool:
         """Whether the run is over: nothing but a restart adds to its log."""
         return self.status in TERMINAL_STATUSES
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one run of a batch: the run, or why there is none."""
+
+    run: Run | None = None
+    error: ApiError | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """What all runs of a batch are found by, and what came of each, in the order in which they were named."""
+
+    id: str
+    results: list[Made]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Those that were created."""
+        return [made.run for made in self.results if made.run is not None]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -39,16 +39,26 @@ def read_refusal(response: httpx.Response) -> errors.ApiError:
     The body must have been read. One that is no problem document (a proxy's page) still gives an
     error of its status, with the status phrase as its detail.
     """
-    problem = _problem(response)
-    code = str(problem.get("code", "error"))
-    kind = _BY_CODE.get(code) or _BY_STATUS.get(response.status_code, errors.ApiError)
+    problem = {
+        "detail": response.reason_phrase,
+        "request_id": response.headers.get("x-request-id"),
+        **_problem(response),
+        "status": response.status_code,
+    }
+    return read_problem(problem, retry_after_s=_retry_after_s(response))
+
+
+def read_problem(problem: Mapping[str, Any], *, retry_after_s: float | None = None) -> errors.ApiError:
+    """Return the error that a problem document tells of."""
+    code, status = str(problem.get("code", "error")), int(problem["status"])
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status, errors.ApiError)
     return kind(
-        str(problem.get("detail") or problem.get("title") or response.reason_phrase or "refused"),
-        status=response.status_code,
+        str(problem.get("detail") or problem.get("title") or "refused"),
+        status=status,
         code=code,
         facts={name: value for name, value in problem.items() if name not in _ENVELOPE},
-        request_id=problem.get("request_id") or response.headers.get("x-request-id"),
-        retry_after_s=_retry_after_s(response),
+        request_id=problem.get("request_id"),
+        retry_after_s=retry_after_s,
     )
 
 

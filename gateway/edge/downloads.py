@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from email.utils import formatdate
@@ -27,12 +28,12 @@ Open = Callable[[int, int], Awaitable[AsyncGenerator[bytes, None]]]
 
 
 class Content(msgspec.Struct, frozen=True):
-    """What an answer says of a file: `tag` differs wherever the bytes do; `modified_ms` is Unix time."""
+    """What an answer says of a file: `sha256` is its digest in hex; `modified_ms` is Unix time."""
 
     name: str
     size_bytes: int
     content_type: str
-    tag: str
+    sha256: str
     modified_ms: int
 
 
@@ -109,7 +110,9 @@ def _headers(content: Content) -> dict[str, str]:
     return {
         "Content-Type": content.content_type,
         "Content-Disposition": write_disposition(content.name),
-        "ETag": f'"{content.tag}"',
+        "ETag": f'"{content.sha256}"',
+        # Of the whole file, whichever part is sent (RFC 9530).
+        "Repr-Digest": f"sha-256=:{b64encode(bytes.fromhex(content.sha256)).decode()}:",
         "Last-Modified": formatdate(content.modified_ms / 1000, usegmt=True),
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",

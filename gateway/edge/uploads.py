@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from base64 import b64decode
 from collections.abc import AsyncGenerator, AsyncIterator
 from email.message import Message
 from typing import Final
@@ -24,6 +26,7 @@ FORM_BYTES: Final = 64 * 1024
 # RFC 2046, section 5.1.1.
 BOUNDARY_CHARS: Final = 70
 TOLD_CHARS: Final = 200
+_DIGEST: Final = re.compile(r":([A-Za-z0-9+/]{43}=):")
 
 
 class Upload(msgspec.Struct, frozen=True):
@@ -32,6 +35,8 @@ class Upload(msgspec.Struct, frozen=True):
     name: str | None
     content_type: str | None
     chunks: AsyncIterator[bytes]
+    sha256: str | None = None
+    """What its sender says that its digest is, in hex."""
 
 
 async def open_upload(request: Request, *, limit_bytes: int, idle_s: float = IDLE_S) -> Upload:
@@ -43,16 +48,19 @@ async def open_upload(request: Request, *, limit_bytes: int, idle_s: float = IDL
 
     Raises:
         TooLarge: it announces more than the limit.
-        BadRequest: it is compressed, or no form though it says so; from `chunks` too.
+        BadRequest: it is compressed, or no form though it says so; from `chunks` too. Or it has a digest that is
+            none, or is a form's.
         InvalidBody: a form without a file; from `chunks`, one with more than a file.
     """
     content_type = request.headers.get("content-type")
     media_type, options = parse_options_header(content_type)
     is_form = media_type.decode("latin-1").lower() == FORM
     check_headers(request, limit_bytes + (FORM_BYTES if is_form else 0))
-    chunks = _read_chunks(request, idle_s)
+    chunks, sha256 = _read_chunks(request, idle_s), _read_digest(request)
     if not is_form:
-        return Upload(_read_name(request.headers.get("content-disposition")), content_type, chunks)
+        return Upload(_read_name(request.headers.get("content-disposition")), content_type, chunks, sha256)
+    if sha256 is not None:
+        raise BadRequest("A digest is taken of a body that is the file, not of a form.")
     form = _Form(_parse_boundary(options.get(b"boundary", b"")))
     await form.begin(chunks)
     disposition, part_type = (form.headers.get(name) for name in (b"content-disposition", b"content-type"))
@@ -153,6 +161,24 @@ def _parse_boundary(boundary: bytes) -> bytes:
     if not 0 < len(boundary) <= BOUNDARY_CHARS:
         raise BadRequest(f"Content-Type: {FORM} with a boundary of 1 to {BOUNDARY_CHARS} characters is expected.")
     return boundary
+
+
+def _read_digest(request: Request) -> str | None:
+    """Return the SHA-256 that a request has of its content (RFC 9530), in hex; None where it has none."""
+    found = None
+    for name in ("content-digest", "repr-digest"):
+        for item in ",".join(request.headers.getlist(name)).split(","):
+            algorithm, _, value = item.strip().partition("=")
+            if algorithm.lower() != "sha-256":
+                continue
+            match = _DIGEST.fullmatch(value)
+            if match is None:
+                raise BadRequest(f"{name}: expected sha-256=:…:, 32 bytes in base64.")
+            sha256 = b64decode(match[1]).hex()
+            if found not in (None, sha256):
+                raise BadRequest("content-digest and repr-digest name different digests of one file.")
+            found = sha256
+    return found
 
 
 def _read_name(disposition: str | None) -> str | None:

@@ -16,6 +16,7 @@ from gateway.entry.streaming import SseDoor
 from gateway.hub.hub import Hub
 from gateway.service.access import Access
 from gateway.service.agents import Agents
+from gateway.service.batches import Batches
 from gateway.service.bulk import Bulk
 from gateway.service.control import Control
 from gateway.service.files import Files
@@ -67,6 +68,7 @@ class Services(msgspec.Struct, frozen=True):
     once: Once
     work: Work
     agents: Agents
+    batches: Batches
     bulk: Bulk
     webhooks: Webhooks
     schedules: Schedules

@@ -160,7 +160,7 @@ class Control:
 
         run = await self._act(caller, run_id, "reset-key", {}, decide)
         # After the note of it, so that a repeat finishes what a crash left.
-        for action in ("create", "trigger", "retry", "replay"):
+        for action in ("create", "batch-run", "trigger", "retry", "replay"):
             digest_ = digest(action, run.spec.idempotency_key or "")
             await self._indexes.forget_key(caller.tenant, digest_, run_id)
         return run

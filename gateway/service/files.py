@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from ulid import ULID
@@ -23,7 +23,7 @@ from gateway.domain.files import (
 )
 from gateway.domain.lifecycle import Action, illegal
 from gateway.domain.run import Run
-from gateway.errors import Contended, GatewayError, IdempotencyMismatch, StoreUnavailable
+from gateway.errors import Contended, DigestMismatch, GatewayError, IdempotencyMismatch, StoreUnavailable
 from gateway.service.actors import Caller, require_run
 from gateway.service.once import Once
 from gateway.service.shelf import Bytes, Shelf
@@ -36,10 +36,11 @@ SCAN_FILES: Final = 1_000
 
 
 class NewFile(msgspec.Struct, frozen=True):
-    """What a caller says of a file that it sends."""
+    """What a caller says of a file that it sends; `sha256` in hex."""
 
     name: str | None
     content_type: str | None
+    sha256: str | None = None
 
 
 class Announcement(msgspec.Struct, frozen=True):
@@ -84,11 +85,12 @@ class Files:
 
         Raises:
             InvalidBody: its name or content type.
+            DigestMismatch: it is not what its sender meant to send; nothing is kept.
             TooLarge: it is over the limit; nothing is kept.
             IdempotencyMismatch: the key was used with another name, type or content.
         """
         new = _check(new)
-        asked = msgspec.to_builtins(new)
+        asked = _said(new)
         record, _ = await self._store(caller, "file", asked, new, chunks, None)
         return record
 
@@ -104,7 +106,7 @@ class Files:
         new = _check(new)
         run = require_run(caller.grant, await self._runs.load(run_id, caller.tenant))
         # Not under which lease: a repeat may come under another, and is guarded by that.
-        asked = {**msgspec.to_builtins(new), "step_id": how.step_id}
+        asked = {**_said(new), "step_id": how.step_id}
         record, fresh = await self._store(caller, f"file of {run_id}", asked, new, chunks, run)
         if not fresh:
             shared = await self._shelf.share(record)
@@ -145,10 +147,16 @@ class Files:
         known = None if file_id == mine else (await self._shelf.find(caller.tenant, [file_id]))[0]
         if known is not None:
             await content.drain()
+            _check_digest(new, content)
             return _agree(known, content), False
         if run is not None and run.state.terminal:
             raise illegal(Action.APPEND, str(run.status))
         blob = await self._shelf.write(caller.tenant, file_id, content)
+        try:
+            _check_digest(new, content)
+        except DigestMismatch:
+            await self._shelf.drop(blob)
+            raise
         record = FileRecord(
             file_id=file_id,
             tenant=caller.tenant,
@@ -235,7 +243,18 @@ class Files:
 
 
 def _check(new: NewFile) -> NewFile:
-    return NewFile(check_name(new.name), check_content_type(new.content_type))
+    return NewFile(check_name(new.name), check_content_type(new.content_type), new.sha256)
+
+
+def _said(new: NewFile) -> dict[str, Any]:
+    """Return what a repeat is recognised by, beside the content itself."""
+    return {"name": new.name, "content_type": new.content_type}
+
+
+def _check_digest(new: NewFile, content: Bytes) -> None:
+    if new.sha256 not in (None, content.sha256):
+        told = f"The file came with the SHA-256 {content.sha256}; its sender says {new.sha256}."
+        raise DigestMismatch(told, path="$", sha256=content.sha256)
 
 
 def _agree(record: FileRecord, content: Bytes) -> FileRecord:

@@ -34,11 +34,50 @@ class Once:
         """
         if caller.idempotency_key is None:
             return value
-        mine = _Kept(fingerprint_of(action, body), value)
+        fingerprint = fingerprint_of(action, body)
         known = await self._indexes.settle(
-            caller.tenant, digest(action, caller.idempotency_key), msgspec.json.encode(mine), self._lifetime_ms
+            caller.tenant, digest(action, caller.idempotency_key), _encode(fingerprint, value), self._lifetime_ms
         )
-        return _agree(msgspec.json.decode(known, type=_Kept), mine.fingerprint)
+        return _agree(msgspec.json.decode(known, type=_Kept), fingerprint)
+
+    async def begin(self, caller: Caller, action: str, body: object, *, within_ms: int) -> str | None:
+        """Note that a request is under way; returns None, or what stands for one that came before: '' while that is
+        under way itself.
+
+        Args:
+            within_ms: After so long it is taken for dead.
+
+        Raises:
+            IdempotencyMismatch: the earlier one had another body.
+        """
+        if caller.idempotency_key is None:
+            return None
+        fingerprint = fingerprint_of(action, body)
+        known = await self._indexes.begin(
+            caller.tenant, digest(action, caller.idempotency_key), _encode(fingerprint, ""), within_ms
+        )
+        return None if known is None else _agree(msgspec.json.decode(known, type=_Kept), fingerprint)
+
+    async def conclude(
+        self, caller: Caller, action: str, body: object, value: str, *, lifetime_ms: int | None = None
+    ) -> str:
+        """Return what stands for this request from now on: `value`, or what another under the same key came to.
+
+        Args:
+            value: '' for nothing: the key is free again.
+            lifetime_ms: How long it is remembered, where that is less than usual.
+        """
+        if caller.idempotency_key is None:
+            return value
+        fingerprint = fingerprint_of(action, body)
+        known = await self._indexes.conclude(
+            caller.tenant,
+            digest(action, caller.idempotency_key),
+            _encode(fingerprint, ""),
+            _encode(fingerprint, value) if value else b"",
+            self._lifetime_ms if lifetime_ms is None else lifetime_ms,
+        )
+        return value if known is None else _agree(msgspec.json.decode(known, type=_Kept), fingerprint)
 
     async def settled(self, caller: Caller, action: str, body: object) -> str | None:
         """Return what an earlier request under the same key settled on, None when there was none.
@@ -57,6 +96,10 @@ class Once:
         """Let the key be used anew: what was decided under it was undone."""
         if caller.idempotency_key is not None:
             await self._indexes.unsettle(caller.tenant, digest(action, caller.idempotency_key))
+
+
+def _encode(fingerprint: str, value: str) -> bytes:
+    return msgspec.json.encode(_Kept(fingerprint, value))
 
 
 def _agree(kept: _Kept, fingerprint: str) -> str:

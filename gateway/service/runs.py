@@ -62,6 +62,14 @@ class NeedStatus(msgspec.Struct, frozen=True):
     verdict: Verdict
 
 
+class Planned(msgspec.Struct, frozen=True):
+    """A run that may be created, and how a repeat of its creation is recognised."""
+
+    spec: RunSpec
+    hooks: Sequence[FixedHook]
+    dedupe: Dedupe
+
+
 class Runs:
     """Runs of all tenants, as callers may see them."""
 
@@ -99,14 +107,31 @@ class Runs:
             TooLarge: input or metadata are over their bounds.
             NotFound: the parent, or a run that this one depends on, is no run of this caller.
         """
-        asked = msgspec.to_builtins(new) if asked is None else asked
-        self._check(caller, new)
-        run = await self._made_before(caller, action, asked)
-        if run is None:
-            spec, hooks = await self._prepare(caller, new)
-            run = await self._create(spec, hooks, caller.dedupe(action, asked, self._limits.idempotency_ms))
+        planned = await self.plan(caller, new, action=action, asked=asked)
+        run = planned if isinstance(planned, Run) else await self.carry_out(planned)
         telemetry.name_run(run.id, run.spec.trace_id)
         return run
+
+    async def plan(self, caller: Caller, new: NewRun, *, action: str, asked: object = None) -> Run | Planned:
+        """Return how a run is to be created, or the one that the caller's idempotency key made before.
+
+        Raises: as `create`.
+        """
+        asked = msgspec.to_builtins(new) if asked is None else asked
+        self._check(caller, new)
+        made = await self._made_before(caller, action, asked)
+        if made is not None:
+            return made
+        spec, hooks = await self._prepare(caller, new)
+        return Planned(spec, hooks, caller.dedupe(action, asked, self._limits.idempotency_ms))
+
+    async def carry_out(self, planned: Planned) -> Run:
+        """Create a planned run; those that are begun in one turn of the loop get their times in that order.
+
+        Raises:
+            IdempotencyMismatch: its key was used meanwhile with another body.
+        """
+        return await self._create(planned.spec, planned.hooks, planned.dedupe)
 
     async def create_for_tick(self, caller: Caller, new: NewRun, *, run_id: str) -> Run:
         """Create the run of a schedule's tick under an id that was chosen for it; one, however often it is asked for.

@@ -39,6 +39,12 @@ CLAIM_BYTES = 16 * 1024 * 1024
 """An answer that has so much takes no further run; those stay in their queue."""
 RUN_BYTES = 1536 * 1024
 """What a run may take of that: an input, metadata, a checkpoint and some answers."""
+CLAIM, NO_RUNS = "claim", "[]"
+CLAIM_MS = 10_000
+"""A claim that has waited its time is answered within so long, or its process is dead."""
+OTHER_S = 2.0
+"""How long a claim that finds nothing hears of an earlier one under its key, and at what pause."""
+OTHER_LOOK_S = 0.02
 SEARCH_ENTRIES = 1_000
 SEARCH_BYTES = 1024 * 1024
 
@@ -111,8 +117,8 @@ class Work:
         """
         access.require_tenant_wide(caller.grant)
         asked = {"queues": list(queues), "most": most, "worker": worker}
-        known = await self._once.settled(caller, "claim", asked)
-        if known is not None:
+        known = await self._once.begin(caller, CLAIM, asked, within_ms=round(wait_s * 1000) + CLAIM_MS)
+        if known:
             return await self._claimed_before(caller.grant, known)
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + wait_s
@@ -127,21 +133,31 @@ class Work:
                 if claimed or self._bells.closed or gone.is_set() or loop.time() >= deadline_s:
                     break
                 await bell.wait(deadline_s - loop.time(), gone)
-        told = msgspec.json.encode([[c.run.id, c.token] for c in claimed]).decode()
-        if not claimed:
-            # Perhaps the same claim came twice at once, and the other has what there was.
-            known = await self._once.settled(caller, "claim", asked)
-            return [] if known is None else await self._claimed_before(caller.grant, known)
-        first = await self._once.settle(caller, "claim", asked, told)
+        if not claimed and known is not None:
+            # The same claim came twice at once, and the other may have what there was.
+            return await self._claimed_before(caller.grant, await self._hear_of_other(caller, asked))
+        told = msgspec.json.encode([[c.run.id, c.token] for c in claimed]).decode() if claimed else ""
+        first = await self._once.conclude(caller, CLAIM, asked, told)
         if first == told:
             return claimed
-        # The same claim came twice at once, and the other was first: both are answered with its runs.
+        # The other was first: both are answered with its runs.
         await self._release_all(caller, claimed, "it was claimed twice under one key")
         return await self._claimed_before(caller.grant, first)
 
+    async def _hear_of_other(self, caller: Caller, asked: object) -> str:
+        """Return what another claim under the same key comes to; what it comes to later, it gives back."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + OTHER_S
+        while loop.time() < deadline_s:
+            known = await self._once.settled(caller, CLAIM, asked)
+            if known != "":
+                return known or NO_RUNS
+            await asyncio.sleep(OTHER_LOOK_S)
+        return await self._once.conclude(caller, CLAIM, asked, NO_RUNS, lifetime_ms=CLAIM_MS)
+
     async def give_back(self, caller: Caller, claimed: Sequence[Claimed], reason: str) -> None:
         """Undo a claim of whose answer nobody will hear: its runs keep their places, and its key can claim anew."""
-        await self._once.forget(caller, "claim")
+        await self._once.forget(caller, CLAIM)
         await self._release_all(caller, claimed, reason)
 
     async def _release_all(self, caller: Caller, claimed: Sequence[Claimed], reason: str) -> None:

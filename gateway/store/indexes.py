@@ -14,7 +14,7 @@ from gateway.store import keys
 from gateway.store.link import Argument, Link
 from gateway.store.log import new_tags
 from gateway.store.runs import Dedupe
-from gateway.store.scripts import FORGET_KEY, READ_INDEXES, REINDEX, RESERVE, Word
+from gateway.store.scripts import CONCLUDE, FORGET_KEY, READ_INDEXES, REINDEX, RESERVE, Word
 
 MOVING = 1_000
 """Runs in change that a list reads; where there are more, it reads the index of all runs instead."""
@@ -185,9 +185,21 @@ class IndexStore:
 
     async def settle(self, tenant: str, digest: str, value: bytes, lifetime_ms: int) -> bytes:
         """Keep `value` under an idempotency digest unless one is kept there, and return the one that is."""
+        known = await self.begin(tenant, digest, value, lifetime_ms)
+        return value if known is None else known
+
+    async def begin(self, tenant: str, digest: str, value: bytes, lifetime_ms: int) -> bytes | None:
+        """Keep `value` under an idempotency digest unless one is kept there, which is then returned."""
         key = keys.tenant_idempotency(tenant, digest)
         known: bytes | None = await self._writes.call("SET", key, value, "NX", "GET", "PX", lifetime_ms)
-        return value if known is None else known
+        return known
+
+    async def conclude(self, tenant: str, digest: str, mark: bytes, value: bytes, lifetime_ms: int) -> bytes | None:
+        """Put `value` (nothing, where it is empty) in the place of `mark`; returns what else stands there."""
+        key = keys.tenant_idempotency(tenant, digest)
+        word, reply = await CONCLUDE.call(self._writes, [key], [mark, value, lifetime_ms])
+        known: bytes | None = reply[0] if word is Word.HELD else None
+        return known
 
     async def forget_key(self, tenant: str, digest: str, run_id: str) -> None:
         """Free the idempotency digest under which a run was created, if it still stands for that run."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.client import Client, ConnectionLost, InvalidBody, InvalidState, NotFound, Run, SourceChanged
+from gateway.client import Client, ConnectionLost, FileDamaged, InvalidBody, InvalidState, NotFound, Run, SourceChanged
 from tests.client.waits import SOON
 from tests.support.proxy import Cut, Dooms, Fate, lay_proxy
 from tests.support.running import RunningGateway
@@ -150,6 +150,20 @@ async def test_a_download_goes_on_where_it_broke(gateway: RunningGateway, client
         path = await shaky.files.download(file.file_id, tmp_path / "x")
     assert path.read_bytes() == content
     assert proxy.cuts.total() > 3
+
+
+async def test_a_file_that_was_damaged_where_it_is_kept_is_not_saved(
+    gateway: RunningGateway, client: Client, tmp_path: Path
+) -> None:
+    """A disk that lies is found out by whoever fetches; nothing is left where the file should be."""
+    file = await client.files.upload(CONTENT, name="damaged")
+    (blob,) = [path for path in (gateway.data_dir / "files").rglob("*") if file.file_id in path.name]
+    with blob.open("r+b") as stored:
+        stored.seek(1_000_000)
+        stored.write(b"other bytes")
+    with pytest.raises(FileDamaged, match=file.file_id):
+        await client.files.download(file.file_id, tmp_path / "copy")
+    assert await asyncio.to_thread(os.listdir, tmp_path) == []
 
 
 async def test_an_upload_survives_a_shaky_connection(gateway: RunningGateway, client: Client, run: Run) -> None:

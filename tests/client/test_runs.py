@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from gateway.client import AlreadyAnswered, Client, ConnectionLost, InvalidState, Run
+from gateway.client import AlreadyAnswered, Client, ConnectionLost, InvalidBody, InvalidState, NewRun, Run
 from tests.client.waits import SOON
 from tests.support.proxy import Dooms, lay_proxy
 from tests.support.running import RunningGateway
@@ -23,6 +23,34 @@ async def test_a_run_is_created_once_per_key(client: Client) -> None:
     again = await client.runs.create("maker", idempotency_key="k1", **fields)  # type: ignore[arg-type]
     assert first.id == again.id
     assert (first.status, first.mode, first.title, first.tags) == ("queued", "direct", "tides", {"sea": "north"})
+
+
+async def test_the_secret_of_a_webhook_is_told_once(client: Client) -> None:
+    """In the answer to the creation, and never again."""
+    run = await client.runs.create("told", webhooks=[{"url": "https://no-such-name.invalid/", "id": "h"}])
+    (hook,) = run.webhooks
+    assert (hook["id"], hook["secret"][:6]) == ("h", "whsec_")
+    assert (await client.runs.get(run.id)).webhooks == []
+
+
+async def test_a_batch_is_created_once_per_key(client: Client) -> None:
+    """What was created is told in order, with why the rest was not; a repeat makes none twice."""
+    wanted: list[NewRun] = [
+        {"agent_id": "batcher", "mode": "queued", "input": 1},
+        {"agent_id": "batcher", "priority": 10_000},
+        {"agent_id": "batcher", "title": None},
+    ]
+    batch = await client.runs.create_batch(wanted, idempotency_key="b1")
+    assert [(run.input, run.mode, run.batch_id) for run in batch.runs] == [
+        (1, "queued", batch.id),
+        (None, "direct", batch.id),
+    ]
+    refusal = batch.results[1].error
+    assert isinstance(refusal, InvalidBody)
+    assert refusal.facts["path"] == "$.priority"
+    assert [run.id async for run in client.runs.list(batch_id=batch.id)] == [run.id for run in batch.runs][::-1]
+    again = await client.runs.create_batch(wanted, idempotency_key="b1")
+    assert (again.id, again.runs) == (batch.id, batch.runs)
 
 
 async def test_a_creation_survives_a_shaky_connection(gateway: RunningGateway, client: Client) -> None:

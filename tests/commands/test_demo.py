@@ -1,4 +1,4 @@
-"""The demo agent as its users meet it: a process that speaks to a real gateway."""
+"""The demo agent as its users meet it: a worker process of a real gateway."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from typing import Any
 
 import anyio
 import httpx
+import psutil
 import pytest
 from anyio.abc import Process
 
 from gateway.commands.demo.library import PACKAGE, count_words, find_topics, grep, open_library
-from gateway.commands.demo.reports import REPORTS, write_report
-from tests.support.native import get_log, get_run
+from gateway.commands.demo.reports import REPORTS, save_report
+from tests.support.native import accepted, get_log, get_run
 from tests.support.processes import serving
 from tests.support.running import RunningGateway, wait_until
 
@@ -73,6 +74,12 @@ async def wait_status(gateway: RunningGateway, run_id: str, status: str) -> dict
     return await get_run(gateway, run_id)
 
 
+async def ask_for(gateway: RunningGateway, wish: Any) -> dict[str, Any]:
+    """Return a run of the demo agent that somebody else created."""
+    about = {"agent_id": "demo", "mode": "queued", "queue": "demo", "input": wish}
+    return accepted(await gateway.client.post("/v1/runs", json=about), 201)
+
+
 def of_type(log: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     """Return the data of a log's events of one type."""
     return [event["data"] for event in log if event["type"] == kind]
@@ -101,9 +108,34 @@ async def test_a_run_does_what_it_says(gateway: RunningGateway, tmp_path: Path) 
     said = "".join(piece["content"] for piece in of_type(log, "message.delta"))
     assert [message["content"] for message in of_type(log, "message.completed")] == [said]
     assert said.startswith(f"{found.lines} line")
-    steps = {event["step_id"] for event in log if event["type"].startswith("tool.")}
-    assert steps == {"step-1", "step-2", "step-3"}
-    assert [note["state"]["files"] for note in of_type(log, "checkpoint.created")] == [found.files]
+    steps = {step["step_id"]: step["name"] for step in of_type(log, "step.started")}
+    assert list(steps.values()) == ["survey the library", f"search for “{topic}”", "read the passages"]
+    assert {event["step_id"] for event in log if event["type"].startswith("tool.")} == steps.keys()
+    assert [note["state"]["found"]["files"] for note in of_type(log, "checkpoint.created")] == [found.files]
+    assert (run["mode"], run["queue"], run["agent_version"]) == ("queued", "demo", 1)
+    assert [event["type"] for event in log[:4]] == ["run.created", "run.queued", "run.dequeued", "run.started"]
+
+
+async def test_a_run_that_fails_once_goes_on_from_its_checkpoint(gateway: RunningGateway, tmp_path: Path) -> None:
+    """The second attempt searches nothing again, and all that is shown in the end is said once."""
+    async with demo(gateway.url, gateway.key, "--approval-s", "0.3", reports=tmp_path / "reports"):
+        # The first that it asks of itself is one.
+        run = await find_run(gateway, "completed")
+    assert (run["attempt"], run["failed_attempts"], run["input"]["fail_once"]) == (2, 1, True)
+    log = await get_log(gateway, run["id"])
+    assert [failed["error"]["code"] for failed in of_type(log, "run.attempt_failed")] == ["OnPurpose"]
+    tools = [(event["attempt"], event["data"]["name"]) for event in log if event["type"] == "tool.call"]
+    assert [name for attempt, name in tools if attempt == 1] == ["list_files", "count_words", "grep", "read_file"]
+    assert {name for attempt, name in tools if attempt == 2} == {"read_file"}
+    (message,) = accepted(await gateway.client.get(f"/v1/runs/{run['id']}/messages"))["data"]
+    topic = run["input"]["topic"]
+    assert message["content"].startswith(f"{run['output']['lines']} line")
+    assert message["content"].count(f"of “{topic}”, in") == 1
+    (checkpoint,) = of_type(log, "checkpoint.created")
+    first, last = of_type(log, "run.attempt_started")[0]["supersedes"]
+    said_again = [e["data"]["content"] for e in log if e["type"] == "message.delta" and not first <= e["seq"] <= last]
+    assert "".join(said_again) == message["content"]
+    assert message["content"].startswith(checkpoint["state"]["said"])
 
 
 async def test_without_an_answer_nothing_is_published(gateway: RunningGateway, tmp_path: Path) -> None:
@@ -113,7 +145,8 @@ async def test_without_an_answer_nothing_is_published(gateway: RunningGateway, t
         assert await end_of(process) == 0
     run = await find_run(gateway, "completed")
     assert run["output"]["published"] is False
-    assert run["output"]["reason"] == "nobody answered in time"
+    (answer,) = of_type(await get_log(gateway, run["id"]), "run.input_received")
+    assert (answer["content"], answer["reason"]) == (False, "deadline")
     assert not reports.exists()
 
 
@@ -135,7 +168,7 @@ async def test_a_report_is_published_only_with_leave(
         assert output["report"] == str(report)
         assert [report.read_text()] == [item["value"] for item in published]
     else:
-        assert (output["reason"], published, reports.exists()) == ("declined", [], False)
+        assert (published, reports.exists()) == ([], False)
 
 
 async def test_a_cancelled_run_stops_and_says_so(gateway: RunningGateway, tmp_path: Path) -> None:
@@ -158,47 +191,50 @@ async def test_a_paused_run_holds_until_it_is_resumed(gateway: RunningGateway, t
     async with demo(gateway.url, gateway.key, *options, reports=tmp_path / "reports") as process:
         run = await find_run(gateway, "running")
         await gateway.client.post(f"/v1/runs/{run['id']}/pause")
-        # Long enough for half a dozen actions, had it gone on.
-        await anyio.sleep(0.8)
+        heads: list[int] = []
+
+        async def is_still() -> bool:
+            # Longer than the pause before any of its actions.
+            await anyio.sleep(0.4)
+            heads.append((await get_run(gateway, run["id"]))["head_seq"])
+            return len(heads) > 2 and len(set(heads[-3:])) == 1
+
+        await wait_until(is_still, timeout_s=PATIENCE_S)
+        assert (await get_run(gateway, run["id"]))["status"] == "paused"
         await gateway.client.post(f"/v1/runs/{run['id']}/resume")
         assert await end_of(process) == 0
-    await find_run(gateway, "completed")
-    types = [event["type"] for event in await get_log(gateway, run["id"])]
-    # At most what was under way when the pause came.
-    assert types.index("run.resumed") - types.index("run.paused") <= 3
+    assert (await find_run(gateway, "completed"))["head_seq"] > heads[-1] + 1
 
 
-async def test_a_stopped_agent_leaves_no_run_behind(gateway: RunningGateway, tmp_path: Path) -> None:
-    """SIGTERM ends the agent in order, and its run with it."""
-    async with demo(gateway.url, gateway.key, reports=tmp_path / "reports") as process:
-        await find_run(gateway, "waiting_for_input")
+async def test_a_stopped_agent_gives_its_run_back(gateway: RunningGateway, tmp_path: Path) -> None:
+    """SIGTERM ends the agent in order; the next goes on, in the same attempt, with the answer that came meanwhile."""
+    reports = tmp_path / "reports"
+    async with demo(gateway.url, gateway.key, reports=reports) as process:
+        run = await find_run(gateway, "waiting_for_input")
         process.send_signal(signal.SIGTERM)
         with anyio.fail_after(5):
             assert await process.wait() == 0
-    run = await find_run(gateway, "cancelled")
-    last = (await get_log(gateway, run["id"]))[-1]
-    assert last["data"]["reason"] == "the demo agent was stopped"
+    left = await get_run(gateway, run["id"])
+    assert (left["status"], left["lease"], left["attempt"]) == ("waiting_for_input", None, 2)
+    accepted(await gateway.client.post(f"/v1/runs/{run['id']}/input", json={"content": True}))
+    async with demo(gateway.url, gateway.key, "--once", "--approval-s", "0.3", reports=reports):
+        ended = await wait_status(gateway, run["id"], "completed")
+    assert (ended["attempt"], ended["output"]["published"]) == (2, True)
+    assert (reports / f"{run['id']}.md").read_text().startswith("# Where")
 
 
-async def test_runs_of_others_are_performed_too(gateway: RunningGateway, tmp_path: Path) -> None:
-    """A topic of one's own, a topic that nothing speaks of, one that makes no sense, and a retry."""
-    before = await gateway.create_run(agent_id="demo", input={"topic": "zyzzyva"})
+async def test_runs_of_others_are_executed_too(gateway: RunningGateway, tmp_path: Path) -> None:
+    """A topic of one's own, a topic that nothing speaks of, one that makes no sense, a retry and a restart."""
+    before = await ask_for(gateway, {"topic": "zyzzyva"})
     async with demo(gateway.url, gateway.key, "--approval-s", "0.3", reports=tmp_path / "reports"):
-        await find_run(gateway, "running")
-        senseless = await gateway.create_run(agent_id="demo", input={"topic": 5})
         unfound = await wait_status(gateway, before["id"], "completed")
-        assert unfound["output"] == {
-            "topic": "zyzzyva",
-            "lines": 0,
-            "files": 0,
-            "published": False,
-            "reason": "nothing was found",
-        }
+        assert unfound["output"] == {"topic": "zyzzyva", "lines": 0, "files": 0, "published": False}
+        senseless = await ask_for(gateway, {"topic": 5})
         failed = await wait_status(gateway, senseless["id"], "failed")
-        assert failed["error"]["code"] == "invalid_topic"
-        again = (await gateway.client.post(f"/v1/runs/{senseless['id']}/retry")).json()
+        assert (failed["error"]["code"], failed["attempt"]) == ("invalid_topic", 1)
+        again = accepted(await gateway.client.post(f"/v1/runs/{senseless['id']}/retry"), 201)
         await wait_status(gateway, again["id"], "failed")
-        await gateway.client.post(f"/v1/runs/{before['id']}/restart")
+        accepted(await gateway.client.post(f"/v1/runs/{before['id']}/restart"))
         assert (await wait_status(gateway, before["id"], "completed"))["attempt"] == 2
 
 
@@ -236,8 +272,9 @@ async def _has_begun(client: httpx.AsyncClient) -> bool:
     return bool(runs and runs[0]["head_seq"] > 6)
 
 
-async def test_the_gateway_runs_the_agent_beside_itself(tmp_path: Path) -> None:
-    """`gateway serve --demo` is enough to see something live, and takes the agent along when it stops."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_the_gateway_runs_the_agent_beside_itself(tmp_path: Path, number: signal.Signals) -> None:
+    """`gateway serve --demo` is enough to see something live, and leaves no process behind when it stops."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     command = [sys.executable, "-m", "gateway", "serve", "--demo", "--port", "0", "--data-dir", str(tmp_path)]
     async with await anyio.open_process(command, env=environ, stderr=None) as process:
@@ -249,8 +286,12 @@ async def test_the_gateway_runs_the_agent_beside_itself(tmp_path: Path) -> None:
         url, key = found.groups()
         async with httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {key}"}) as client:
             await wait_until(lambda: _has_begun(client), timeout_s=PATIENCE_S)
-        process.send_signal(signal.SIGTERM)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert any("demo" in member.cmdline() for member in family)
+        process.send_signal(number)
         assert await end_of(process) == 0
+        _gone, left = psutil.wait_procs(family, timeout=1)
+        assert left == []
 
 
 def test_the_sources_are_read_where_there_are_no_documents(tmp_path: Path) -> None:
@@ -282,6 +323,6 @@ def test_documents_are_preferred_and_topics_name_something(tmp_path: Path) -> No
 def test_reports_do_not_pile_up(tmp_path: Path) -> None:
     """Only the newest are kept, and a write leaves nothing but the report."""
     for number in range(REPORTS + 5):
-        write_report(tmp_path / "reports" / f"run-{number:03}.md", "text")
+        save_report(tmp_path / "reports" / f"run-{number:03}.md", "text")
     kept = sorted(path.name for path in (tmp_path / "reports").iterdir())
     assert kept == [f"run-{number:03}.md" for number in range(5, REPORTS + 5)]

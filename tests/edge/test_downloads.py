@@ -37,7 +37,7 @@ class Source:
 
     async def answer(self, request: Request) -> Response:
         """Answer a request for it."""
-        content = Content("x", self.pieces * len(PIECE), "a/b", "tag", 0)
+        content = Content("x", self.pieces * len(PIECE), "a/b", "ab" * 32, 0)
         return await answer_file(request, content, self.open, stall_s=self.stall_s)
 
     async def open(self, _start: int, _stop: int) -> AsyncGenerator[bytes, None]:

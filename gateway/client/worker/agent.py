@@ -79,7 +79,13 @@ class Agent:
         self._handler: Handler | None = None
 
     def run(self, handler: HandlerT) -> HandlerT:
-        """Have `handler` execute this agent's runs; for use as a decorator."""
+        """Have `handler` execute this agent's runs; for use as a decorator.
+
+        Raises:
+            TypeError: it is no function of one argument, the run, that returns.
+            ValueError: the agent has one already.
+        """
+        _check_handler(self.name, handler)
         if self._handler is not None:
             raise ValueError(f"the agent {self.name} has a handler already: {self._handler!r}")
         self._handler = handler
@@ -101,3 +107,17 @@ class Agent:
         """Whether the handler runs on the event loop, and not in a thread."""
         handler = self.handler
         return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
+
+
+def _check_handler(name: str, handler: Handler) -> None:
+    if not callable(handler):
+        raise TypeError(f"the handler of the agent {name} is {type(handler).__name__!r}, no function")
+    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        raise TypeError(f"the handler of the agent {name} yields; it shall return, and say what it has to with run.say")
+    try:
+        inspect.signature(handler).bind(None)
+    except TypeError as error:
+        raise TypeError(f"the handler of the agent {name} is called with one argument, the run: {error}") from None
+    except ValueError:
+        # A function of C, which does not tell.
+        return

@@ -43,7 +43,7 @@ class Memory:
         self._answers = [(prompt, answer) for prompt, answer in self._answers if answer.seq > checkpoint.seq]
         if checkpoint.numbers.get("origin") == self._origin:
             # What comes after it goes on with its numbers, as it did the first time.
-            self._numbers |= {name: n for name, n in checkpoint.numbers.items() if name in ("step", "call")}
+            self._numbers |= {name: n for name, n in checkpoint.numbers.items() if name in ("step", "call", "file")}
         return checkpoint.state
 
     def recall(self, prompt: str) -> Answer | None:

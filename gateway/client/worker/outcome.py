@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -31,6 +32,14 @@ class Fatal(Exception):
         self.code = code
 
 
+class NotAwaited(Fatal):
+    """The handler called the run without `await`: nothing came of it."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        told = ", ".join(f"run.{name}()" for name in names)
+        super().__init__(f"{told} was called without await: nothing came of it.", code="not_awaited")
+
+
 def completed(output: Any) -> Ending:
     """Return the end of a handler that returned `output`, which fails the run if it cannot be told."""
     data = {"output": output}
@@ -52,16 +61,31 @@ def failed(error: BaseException) -> Ending:
 
 
 def fault_of(error: BaseException) -> dict[str, Any]:
-    """Return what went wrong: the error's own `code` where it has one, else its class."""
-    if isinstance(error, asyncio.CancelledError):
-        return {"code": "cancelled", "message": str(error) or "It was cancelled."}
-    code = getattr(error, "code", None)
-    name = type(error).__name__
+    """Return what went wrong: the error's own `code` where it has one, else its class; of a group what is in it."""
+    first, *others = _leaves(error)
+    if others:
+        told = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in (first, *others))
+        return {"code": type(error).__name__, "message": f"{error}: {told}"[:MESSAGE_CHARS]}
+    if isinstance(first, asyncio.CancelledError):
+        return {"code": "cancelled", "message": str(first) or "It was cancelled."}
+    if isinstance(first, SystemExit):
+        return {"code": "SystemExit", "message": f"The handler called sys.exit({first.code!r})."[:MESSAGE_CHARS]}
+    code = getattr(first, "code", None)
+    name = type(first).__name__
     return {
         "code": code if isinstance(code, str) and 0 < len(code) <= CODE_CHARS else name,
-        "message": (str(error) or name)[:MESSAGE_CHARS],
+        "message": (str(first) or name)[:MESSAGE_CHARS],
     }
 
 
 def _may_retry(error: BaseException) -> bool:
-    return getattr(error, "retry", True) is not False
+    return all(getattr(leaf, "retry", True) is not False for leaf in _leaves(error))
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors of a group, also of groups within it; an error that is none is alone."""
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for inner in error.exceptions:
+        yield from _leaves(inner)

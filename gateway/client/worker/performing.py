@@ -11,7 +11,7 @@ from gateway.client.client import Client
 from gateway.client.errors import ClientError, Conflict, Fenced, InvalidState
 from gateway.client.models import Claim
 from gateway.client.worker.agent import Agent
-from gateway.client.worker.outcome import Ending, completed, failed, fault_of
+from gateway.client.worker.outcome import Ending, NotAwaited, completed, failed, fault_of
 from gateway.client.worker.run import Run
 from gateway.client.worker.session import Session, Stop
 from gateway.client.worker.threads import SyncRun, run_in_thread
@@ -80,7 +80,8 @@ class Engagement:
     async def _execute(self, session: Session) -> Ending:
         try:
             output = await self._call_handler(session)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # sys.exit() in a handler, as of a parser of arguments, is its end and not the worker's.
             ending = failed(error)
             logger.info("run %s failed in its handler", session.claim.run.id, exc_info=error)
         else:
@@ -92,7 +93,12 @@ class Engagement:
     async def _call_handler(self, session: Session) -> Any:
         run = Run(session)
         if self._agent.is_async:
-            return await self._agent.handler(run)
+            output = await self._agent.handler(run)
+            # What was begun as a task just now begins first.
+            await asyncio.sleep(0)
+            if forgotten := +session.unbegun:
+                raise NotAwaited(forgotten)
+            return output
         return await run_in_thread(functools.partial(self._agent.handler, SyncRun(run, session)), session)
 
     async def _conclude(self, session: Session, writer: Writer, handler: asyncio.Task[Ending]) -> None:
@@ -102,6 +108,7 @@ class Engagement:
             case None:
                 await self._end(writer, _ending_of(handler))
             case Stop.CANCELLED:
+                why = await session.explain_cancel()
                 await self._end(writer, ("run.cancelled", {} if why is None else {"reason": why}))
             case Stop.LET_GO:
                 writer.abandon()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from gateway.client import models
+from gateway.client.files import Source
+from gateway.client.worker.calls import awaited
 from gateway.client.worker.session import Session
 from gateway.client.worker.spans import Step, Tool, current_place
 
@@ -31,6 +35,8 @@ class Run:
         self.input = self.record.input
         self.tags: Mapping[str, str] = self.record.tags
         self.metadata: Mapping[str, Any] = self.record.metadata
+        self.file_ids: Sequence[str] = self.record.file_ids
+        """Its input files; `download` and `read` fetch them."""
         self.debug_mode = self.record.debug_mode
         self.attempt = session.claim.lease.attempt
         self.traceparent = session.claim.traceparent
@@ -48,18 +54,22 @@ class Run:
         """
         return self._session.memory.go_on_from_checkpoint()
 
+    @awaited
     async def say(self, content: str, *, message_id: str | None = None, role: str | None = None) -> None:
         """Stream a piece of a message's text."""
         await self._write("message.delta", _given(content=content, message_id=message_id, role=role))
 
+    @awaited
     async def message(self, content: str, *, message_id: str | None = None, role: str | None = None) -> None:
         """Record a whole message; it replaces what was streamed of it."""
         await self._write("message.completed", _given(content=content, message_id=message_id, role=role))
 
+    @awaited
     async def log(self, message: str, *, level: str = "info", data: Any = None) -> None:
         """Record a note for people."""
         await self._write("log", {"level": level, **_given(message=message, data=data)})
 
+    @awaited
     async def usage(
         self,
         provider: str,
@@ -81,10 +91,12 @@ class Run:
         }
         await self._session.write("usage.recorded", data, current_place(), again=True)
 
+    @awaited
     async def output(self, key: str, value: Any) -> None:
         """Set a named output, before the run as a whole has one."""
         await self._write("output.set", {"key": key, "value": value})
 
+    @awaited
     async def emit(self, type: str, data: Any = None) -> None:
         """Record an event of a type of one's own, `custom.…`.
 
@@ -95,12 +107,37 @@ class Run:
             raise ValueError(f"an event of one's own is named custom.…, not {type!r}")
         await self._write(type, {} if data is None else data)
 
+    @awaited
     async def checkpoint(self, state: Any, *, source: str = "worker") -> None:
         """Save where the work stands; returns once a later attempt can go on from it."""
         data = {"source": source, "state": state, "numbers": self._session.memory.numbers()}
         await self._write("checkpoint.created", data)
         await self._session.flush()
 
+    @awaited
+    async def upload(self, source: Source, *, name: str | None = None, content_type: str | None = None) -> models.File:
+        """Send a file that the run made, and announce it in its log; returns once both are stored.
+
+        Args:
+            source: a path, bytes, an open file or what yields bytes.
+            name: what it is called; a path's own name by default.
+            content_type: what it is; guessed from the name by default.
+
+        Raises:
+            ApiError: it is refused: too large, or by its name.
+        """
+        return await self._session.upload(source, current_place(), name=name, content_type=content_type)
+
+    @awaited
+    async def download(self, file_id: str, to: str | os.PathLike[str]) -> Path:
+        """Save a file as `to`, which is there whole or not at all."""
+        return await self._session.files.download(file_id, to)
+
+    def read(self, file_id: str) -> AsyncGenerator[bytes, None]:
+        """Yield a file's bytes in pieces; leave the loop early only inside `contextlib.aclosing(…)`."""
+        return self._session.files.read(file_id)
+
+    @awaited
     async def flush(self) -> None:
         """Return once everything so far is stored."""
         await self._session.flush()
@@ -113,6 +150,7 @@ class Run:
         """Return a tool call: `async with run.tool("grep", {"pattern": "x"}) as call: call.output = …`."""
         return Tool(self._session, name, input)
 
+    @awaited
     async def ask(
         self,
         prompt: str,

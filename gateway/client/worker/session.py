@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+from collections import Counter
 from collections.abc import Coroutine
 from contextlib import aclosing, suppress
 from datetime import datetime
@@ -21,7 +23,8 @@ from gateway.client.errors import (
     InvalidState,
     Unavailable,
 )
-from gateway.client.models import Answer, Appended, Claim, Event, Pending
+from gateway.client.files import Files, Source
+from gateway.client.models import Answer, Appended, Claim, Event, File, Pending
 from gateway.client.worker.gate import Gate
 from gateway.client.worker.memory import Memory
 from gateway.client.writer import Writer
@@ -88,6 +91,8 @@ class Session:
         self.deadline_s: float | None = None
         self.is_over = False
         self.is_ending = False
+        self.unbegun: Counter[str] = Counter()
+        """Calls that were made and have not begun, by name: they were not awaited."""
         self.turned = asyncio.Event()
         self._client = client
         self._writer = writer
@@ -96,6 +101,7 @@ class Session:
         self._asked = asyncio.Event()
         self._calls: set[asyncio.Task[Any]] = set()
         self._interrupted = False
+        self._cancel_seq: int | None = None
 
     def stop(self, reason: Stop, *, why: str | None = None, grace_s: float = GRACE_S) -> None:
         """Have the handler stop: it is cancelled, and has `grace_s` seconds to clean up."""
@@ -120,6 +126,7 @@ class Session:
         if self.is_over or (self.stopped is not None and not self._interrupted):
             self._interrupted = True
             work.close()
+            self._require_run()
             raise asyncio.CancelledError
         task = asyncio.current_task()
         assert task is not None, "it is called in a task of its own"
@@ -143,8 +150,7 @@ class Session:
             again: also while the handler only comes back to where it was let go.
         """
         await self.gate.wait()
-        if self.is_over:
-            raise asyncio.CancelledError("the run is in other hands")
+        self._require_run()
         if self._is_mute or (self.memory.is_replaying and not again):
             return
         try:
@@ -153,6 +159,14 @@ class Session:
             raise
         except ClientError:
             await self._wait_muted()
+
+    def _require_run(self) -> None:
+        """Refuse what a task says that has outlived its handler: the run's last word has been said."""
+        if not (self.is_ending or self.is_over):
+            return
+        if self.stopped is None:
+            raise RuntimeError(f"The run {self.claim.run.id} has ended with its handler: nothing is recorded any more.")
+        raise asyncio.CancelledError("the run is in other hands")
 
     async def flush(self) -> None:
         """Wait until the gateway has stored everything so far."""
@@ -187,6 +201,7 @@ class Session:
         self._asked.set()
         while True:
             await self.gate.wait()
+            self._require_run()
             await self.flush()
             if self.stopped is not None:
                 raise asyncio.CancelledError
@@ -204,6 +219,45 @@ class Session:
         return await self._client.runs.append(
             self.claim.run.id, [event], lease=lease.token, attempt=lease.attempt, idempotency_key=key
         )
+
+    async def upload(self, source: Source, place: Place, *, name: str | None, content_type: str | None) -> File:
+        """Send a file and announce it after what was said before; the same one where the handler comes again.
+
+        Raises:
+            ApiError: the gateway refuses it.
+            ConnectionLost: it is away, and the source cannot be read twice.
+        """
+        lease = self.claim.lease
+        key = f"attempt {lease.attempt} file {self.memory.name('file')}"
+        while True:
+            await self.gate.wait()
+            self._require_run()
+            await self.flush()
+            if self._is_mute:
+                raise asyncio.CancelledError
+            try:
+                return await self._client.runs.upload(
+                    self.claim.run.id,
+                    source,
+                    name=name,
+                    content_type=content_type,
+                    lease=lease.token,
+                    attempt=lease.attempt,
+                    step_id=place.step_id,
+                    idempotency_key=key,
+                )
+            except (Fenced, InvalidState) as refusal:
+                self.stop(Stop.LOST, why=refusal.detail)
+                raise asyncio.CancelledError from None
+            except (ConnectionLost, Unavailable):
+                if not isinstance(source, bytes | str | os.PathLike):
+                    raise
+                logger.warning("run %s: the gateway is away; sending a file goes on", self.claim.run.id)
+
+    @property
+    def files(self) -> Files:
+        """The files of the run's tenant."""
+        return self._client.files
 
     async def answer(self, request_id: str) -> Answer:
         """Return the answer to a question once it is there; a question that is not waited for is withdrawn."""
@@ -244,9 +298,22 @@ class Session:
     def hear(self, pending: Pending) -> None:
         """Take note of what an append's or a heartbeat's reply names, perhaps before the log tells it in full."""
         if pending.type == "cancel":
+            self._cancel_seq = pending.seq
             self.stop(Stop.CANCELLED)
         elif pending.type == "pause" and self._writer.last is not None and self._writer.last.status == "paused":
             self.gate.close(pending.seq)
+
+    async def explain_cancel(self) -> str | None:
+        """Return why the run is cancelled, in the words of who asked for it; None where they gave none."""
+        if self.why is None and self._cancel_seq is not None:
+            # Its reply was here before the log's event: that has the words.
+            items = self._client.runs.log(self.claim.run.id, after=self._cancel_seq - 1, types=["run.cancel_requested"])
+            with suppress(ClientError, TimeoutError):
+                async with asyncio.timeout(CONFIRM_S), aclosing(items):
+                    async for item in items:
+                        if isinstance(item, Event) and item.seq == self._cancel_seq:
+                            self.why = item.data.get("reason")
+        return self.why
 
     async def follow(self) -> None:
         """Take orders from the run's own log for as long as it goes on."""

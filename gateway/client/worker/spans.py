@@ -5,12 +5,17 @@ from __future__ import annotations
 import time
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from gateway.client.worker.calls import awaited
 from gateway.client.worker.outcome import fault_of
 from gateway.client.worker.session import Place, Session
 
 CURRENT: ContextVar[Step | None] = ContextVar("gateway_step", default=None)
+
+
+def _want_async(_span: object, *_error: object) -> NoReturn:
+    raise TypeError("in an async handler it is `async with run.step(…)` and `async with run.tool(…)`")
 
 
 class Step:
@@ -24,6 +29,9 @@ class Step:
         self._session = session
         self._input = input
         self._began_s = 0.0
+
+    if not TYPE_CHECKING:
+        __enter__ = __exit__ = _want_async
 
     @property
     def place(self) -> Place:
@@ -69,12 +77,16 @@ class Tool:
         self._place = current_place()
         self._began_s = 0.0
 
+    if not TYPE_CHECKING:
+        __enter__ = __exit__ = _want_async
+
     async def begin(self) -> None:
         """Record the call."""
         data = {"call_id": self.id, "name": self.name, "input": self._input}
         await self._session.write("tool.call", data, self._place)
         self._began_s = time.perf_counter()
 
+    @awaited
     async def progress(self, progress: Any) -> None:
         """Record how far it is, in whatever shape says it."""
         await self._session.write("tool.progress", {"call_id": self.id, "progress": progress}, self._place)

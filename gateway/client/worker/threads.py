@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 import msgspec
 
+from gateway.client.files import Source
+from gateway.client.models import File
 from gateway.client.worker.run import OnTimeout, Run
 from gateway.client.worker.session import Session
 from gateway.client.worker.spans import CURRENT, Step, Tool
@@ -48,6 +52,11 @@ def _start_thread(function: Callable[[], T]) -> asyncio.Future[T]:
             future.set_result(result)  # type: ignore[arg-type]
         elif isinstance(error, asyncio.CancelledError):
             future.cancel()
+        elif isinstance(error, StopIteration):
+            # A future cannot raise it; as in a coroutine it is an error of another kind.
+            wrapped = RuntimeError("The handler raised StopIteration.")
+            wrapped.__cause__ = error
+            future.set_exception(wrapped)
         else:
             future.set_exception(error)
 
@@ -83,8 +92,10 @@ class SyncRun:
         self.input = run.input
         self.tags = run.tags
         self.metadata = run.metadata
+        self.file_ids = run.file_ids
         self.debug_mode = run.debug_mode
         self.attempt = run.attempt
+        self.traceparent = run.traceparent
         self.preset = run.preset
         self.preset_name = run.preset_name
 
@@ -118,9 +129,28 @@ class SyncRun:
         """Record a note for people."""
         self.wait(self._run.log(message, level=level, data=data))
 
-    def usage(self, provider: str, model: str, **amounts: Any) -> None:
+    def usage(
+        self,
+        provider: str,
+        model: str,
+        *,
+        prompt_tokens: int = 0,
+        completion_tokens: int = 0,
+        cached_tokens: int | None = None,
+        cost_microusd: int | None = None,
+        credits: float | None = None,
+    ) -> None:
         """Record what a model's answer cost; see `Run.usage`."""
-        self.wait(self._run.usage(provider, model, **amounts))
+        used = self._run.usage(
+            provider,
+            model,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            cached_tokens=cached_tokens,
+            cost_microusd=cost_microusd,
+            credits=credits,
+        )
+        self.wait(used)
 
     def output(self, key: str, value: Any) -> None:
         """Set a named output, before the run as a whole has one."""
@@ -133,6 +163,14 @@ class SyncRun:
     def checkpoint(self, state: Any, *, source: str = "worker") -> None:
         """Save where the work stands; returns once a later attempt can go on from it."""
         self.wait(self._run.checkpoint(state, source=source))
+
+    def upload(self, source: Source, *, name: str | None = None, content_type: str | None = None) -> File:
+        """Send a file that the run made, and announce it in its log; see `Run.upload`."""
+        return self.wait(self._run.upload(source, name=name, content_type=content_type))
+
+    def download(self, file_id: str, to: str | os.PathLike[str]) -> Path:
+        """Save a file as `to`, which is there whole or not at all."""
+        return self.wait(self._run.download(file_id, to))
 
     def flush(self) -> None:
         """Return once everything so far is stored."""
@@ -163,8 +201,15 @@ class SyncRun:
         return self.wait(question)
 
 
+def _want_sync(_span: object, *_error: object) -> NoReturn:
+    raise TypeError("in a plain function it is `with run.step(…)` and `with run.tool(…)`")
+
+
 class _SyncSpan(Generic[SpanT]):
     """A step or a tool call in a thread."""
+
+    if not TYPE_CHECKING:
+        __aenter__ = __aexit__ = _want_sync
 
     def __init__(self, run: SyncRun, span: SpanT) -> None:
         self._run = run

@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import click
 
-from gateway.client import ClientError
-from gateway.commands.demo.agent import Agent, create_run
-from gateway.commands.demo.performing import Manner, perform
+from gateway.client import Client, ClientError
+from gateway.client.worker import Worker
+from gateway.commands.demo.agent import Manner, make_agent
 from gateway.commands.demo.reports import find_folder
+from gateway.commands.demo.wishes import AT_ONCE, create_run, keep_asking
 from gateway.commands.runs.connection import EXIT_REFUSED, Connection, connection_options, explain
 
 EXIT_NOT_COMPLETED = 1
 
 
 @click.command("demo")
-@click.option("--once", is_flag=True, help="Perform one run and end.")
+@click.option("--once", is_flag=True, help="Execute one run and end.")
 @click.option(
     "--interval-s",
     default=60.0,
@@ -56,9 +57,9 @@ def command(
 ) -> None:
     """Run an agent that searches this project's documents and asks before it publishes what it found.
 
-    It uses the public HTTP API only, and performs every queued run of the agent "demo", so that a retry,
-    or a run that you create with {"agent_id": "demo", "mode": "direct", "input": {"topic": "…"}}, is
-    performed, too.
+    It is a worker as any other: it claims every queued run of the agent "demo", so that a retry, or a run that
+    you create with {"agent_id": "demo", "mode": "queued", "input": {"topic": "…"}}, is executed, too.
+    With "fail_once": true in its input a run fails in its first attempt, and goes on from its checkpoint.
 
     \b
     Exit codes:
@@ -85,27 +86,39 @@ async def _until_stopped(work: Coroutine[Any, Any, int]) -> int:
 
 
 async def _perform_once(connection: Connection, manner: Manner) -> int:
-    async with connection.open() as client:
-        try:
-            run = await create_run(client)
-            _say(f"run {run.id} (watch it: gateway tail {run.id})")
-            outcome = await perform(client, run, manner)
-        except ClientError as error:
-            _say(explain(error))
-            return EXIT_REFUSED
-    status = outcome.status if outcome else "taken by another agent"
-    _say(f"run {run.id} {status}")
-    return 0 if status == "completed" else EXIT_NOT_COMPLETED
+    async def see_one_through(client: Client, _worker: Worker) -> int:
+        run = await create_run(client)
+        _say(f"run {run.id} (watch it: gateway tail {run.id})")
+        ended = await client.runs.wait(run.id)
+        _say(f"run {run.id} {ended.status}")
+        return 0 if ended.status == "completed" else EXIT_NOT_COMPLETED
+
+    return await _work(connection.open(), manner, see_one_through)
 
 
 async def _serve(connection: Connection, manner: Manner, interval_s: float) -> int:
+    async def ask_for_ever(client: Client, worker: Worker) -> int:
+        await keep_asking(client, worker, interval_s)
+        return 0
+
     # A gateway that is away is waited for: it may be starting, or starting again.
-    async with connection.open(repeat_s=None) as client:
+    return await _work(connection.open(repeat_s=None), manner, ask_for_ever)
+
+
+async def _work(client: Client, manner: Manner, ask: Callable[[Client, Worker], Coroutine[Any, Any, int]]) -> int:
+    """Execute runs for as long as `ask` asks for some, and return what it returns."""
+    async with client:
+        worker = Worker(client, [make_agent(manner)], concurrency=AT_ONCE, drain_s=0)
         try:
-            await Agent(client, manner, _say).run(interval_s)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(worker.run())
+                await worker.ready.wait()
+                code = await ask(client, worker)
+                worker.stop()
         except* ClientError as refused:
             _say(explain(_first(refused)))
-    return EXIT_REFUSED
+            code = EXIT_REFUSED
+    return code
 
 
 def _first(group: BaseExceptionGroup[ClientError]) -> ClientError:

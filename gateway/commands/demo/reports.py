@@ -21,7 +21,7 @@ def find_folder(environment: Mapping[str, str]) -> Path:
     return Path(tempfile.gettempdir()) / f"gateway-{FOLDER}"
 
 
-def write_report(path: Path, text: str) -> int:
+def save_report(path: Path, text: str) -> int:
     """Write a report, whole or not at all, and return its size in bytes.
 
     Raises:

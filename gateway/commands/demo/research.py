@@ -1,69 +1,145 @@
-"""The demo agent's work: find out where the documents speak of a topic, and publish a report if it may."""
+"""The demo agent's work, step by step; all of it is true work on true files."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from gateway.client.worker import Fatal, Run
 from gateway.commands.demo.library import Found, Hit, Library, count_words, grep, open_library, pick_topic, read_file
-from gateway.commands.demo.recorder import Recorder
-from gateway.commands.demo.reports import write_report
+from gateway.commands.demo.reports import save_report
+
+T = TypeVar("T")
 
 CLOSE_READS = 3
 LINES_AROUND = 3
 TOPIC_CHARS = 80
-REQUEST_ID = "publish"
+WORDS = 3
+FAIL_ONCE = "fail_once"
+MESSAGE = {"message_id": "findings", "role": "assistant"}
 
 
-class CannotResearch(Exception):
-    """There is nothing to search, or nothing to search for; the message says which."""
+class Notes(msgspec.Struct, frozen=True):
+    """What the search found, and what was said of it: all that a later attempt needs to go on from there."""
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class Desk(msgspec.Struct, frozen=True):
-    """What the work needs: `ask` opens a question of the run and returns its `run.input_received`."""
-
-    run_id: str
-    recorder: Recorder
-    ask: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
-    reports: Path
-    approval_s: float
+    topic: str
+    found: Found
+    said: str
 
 
-async def research(desk: Desk, wish: Any) -> dict[str, Any]:
-    """Do the work and return the run's output.
+class OnPurpose(Exception):
+    """The failure that a run's input asked for."""
+
+
+class Research:
+    """What the agent does within its run.
 
     Args:
-        wish: The run's input; `{"topic": …}` says what to look for.
-
-    Raises:
-        CannotResearch: the input or the library does not allow it.
-        OSError: a file could not be read or written.
+        pace_s: a pause before each action, so that a person can follow; no duration of a tool includes it.
     """
-    recorder = desk.recorder
-    async with recorder.step("survey the library"):
-        library = await _survey(recorder)
-        topic = await asyncio.to_thread(_choose_topic, library, wish)
-    async with recorder.step(f"search for “{topic}”"):
-        found = await _search(recorder, library, topic)
-    state = {"topic": topic, "lines": found.lines, "files": found.files}
-    await recorder.write("checkpoint.created", {"source": "search", "state": state})
-    if found.files:
-        async with recorder.step("read the passages"):
-            for path in list(found.files)[:CLOSE_READS]:
-                await _read(recorder, library, found, path)
-    await recorder.finish_saying()
-    output = {"topic": topic, "lines": found.lines, "files": len(found.files)}
-    if not found.files:
-        return {**output, "published": False, "reason": "nothing was found"}
-    return {**output, **await _publish(desk, topic, found)}
+
+    def __init__(self, run: Run, *, pace_s: float) -> None:
+        self._run = run
+        self._pace_s = pace_s
+        self._said = ""
+
+    async def recall_notes(self) -> Notes | None:
+        """Return the notes of an earlier attempt, None where there was none that came so far."""
+        state = self._run.checkpoint_state
+        if state is None:
+            return None
+        notes = msgspec.convert(state, Notes)
+        self._said = notes.said
+        await self._run.log(f"Going on from the checkpoint: “{notes.topic}” was searched for before.")
+        return notes
+
+    async def search(self) -> Notes:
+        """Find the lines that speak of the topic, and say how many there are.
+
+        Raises:
+            Fatal: the input or the library does not allow it.
+        """
+        async with self._run.step("survey the library"):
+            library = await self._use(
+                "list_files", {}, open_library, lambda lib: {"kind": lib.kind, "files": list(lib.paths)}
+            )
+            if not library.paths:
+                raise Fatal("There is no file to search.", code="nothing_to_read")
+            await self._use("count_words", {"files": len(library.paths)}, lambda: count_words(library))
+            topic = await asyncio.to_thread(_choose_topic, library, self._run.input)
+        async with self._run.step(f"search for “{topic}”"):
+            found = await self._use("grep", {"pattern": topic}, lambda: grep(library, topic), msgspec.to_builtins)
+            await self._say(_sum_up(topic, found, library))
+        return Notes(topic, found, self._said)
+
+    async def read_passages(self, notes: Notes) -> None:
+        """Read around the first passage of each of a few files, and quote it."""
+        library = await asyncio.to_thread(open_library)
+        async with self._run.step("read the passages"):
+            for path in list(notes.found.files)[:CLOSE_READS]:
+                await self._read_passage(library, notes.found, path)
+                self._fail_on_purpose()
+
+    async def _read_passage(self, library: Library, found: Found, path: str) -> None:
+        hit = found.first[path]
+        first, last = max(1, hit.line - LINES_AROUND), hit.line + LINES_AROUND
+        await self._use(
+            "read_file",
+            {"path": path, "lines": [first, last]},
+            lambda: {"text": read_file(library, path, first, last)},
+        )
+        await self._say(_describe(hit, found.files[path]))
+
+    def _fail_on_purpose(self) -> None:
+        wish = self._run.input
+        if isinstance(wish, dict) and wish.get(FAIL_ONCE) is True and self._run.attempt == 1:
+            raise OnPurpose(f"The input says {FAIL_ONCE}: the next attempt goes on from the checkpoint.")
+
+    async def write_report(self, notes: Notes) -> str:
+        """Return the report, and record that all is said."""
+        await self._run.message(self._said, **MESSAGE)
+        rows = "\n".join(f"| {path} | {lines} |" for path, lines in notes.found.files.items())
+        return f"# Where “{notes.topic}” is spoken of\n\n{self._said}\n\n| file | lines |\n|---|---|\n{rows}\n"
+
+    async def publish(self, report: str, folder: Path) -> str:
+        """Write the report into a folder, named after the run, and return its path.
+
+        Raises:
+            Fatal: it cannot be written; leave was given, and is not asked for again.
+        """
+        path = folder / f"{self._run.id}.md"
+        async with self._run.step("publish the report"):
+            inputs = {"path": str(path), "words": len(report.split())}
+            try:
+                await self._use("write_file", inputs, lambda: {"size_bytes": save_report(path, report)})
+            except OSError as error:
+                raise Fatal(f"{type(error).__name__}: {error}", code="not_written") from error
+        await self._run.output("report", report)
+        return str(path)
+
+    async def _use(
+        self, name: str, inputs: dict[str, Any], work: Callable[[], T], show: Callable[[T], Any] = lambda given: given
+    ) -> T:
+        """Record a tool at work and return what it gives; `show` makes the recorded output of that."""
+        await asyncio.sleep(self._pace_s)
+        async with self._run.tool(name, inputs) as call:
+            given = await asyncio.to_thread(work)
+            call.output = show(given)
+        return given
+
+    async def _say(self, text: str) -> None:
+        """Stream a piece of the run's text, a few words at a time."""
+        words = text.split(" ")
+        for start in range(0, len(words), WORDS):
+            piece = " ".join(words[start : start + WORDS])
+            piece += " " if start + WORDS < len(words) else ""
+            await asyncio.sleep(self._pace_s / 4)
+            await self._run.say(piece, **MESSAGE)
+            self._said += piece
 
 
 def _choose_topic(library: Library, wish: Any) -> str:
@@ -71,79 +147,17 @@ def _choose_topic(library: Library, wish: Any) -> str:
     if topic is None:
         topic = pick_topic(library)
     if not isinstance(topic, str) or not topic.strip() or len(topic) > TOPIC_CHARS:
-        raise CannotResearch("invalid_topic", f"The topic must be text of 1 to {TOPIC_CHARS} characters.")
+        raise Fatal(f"The topic must be text of 1 to {TOPIC_CHARS} characters.", code="invalid_topic")
     return topic.strip()
 
 
-async def _survey(recorder: Recorder) -> Library:
-    library = await recorder.use("list_files", {}, open_library, lambda lib: {"kind": lib.kind, "files": lib.paths})
-    if not library.paths:
-        raise CannotResearch("nothing_to_read", "There is no file to search.")
-    await recorder.use("count_words", {"files": len(library.paths)}, lambda: count_words(library), lambda count: count)
-    return library
-
-
-async def _search(recorder: Recorder, library: Library, topic: str) -> Found:
-    found = await recorder.use("grep", {"pattern": topic}, lambda: grep(library, topic), _show)
+def _sum_up(topic: str, found: Found, library: Library) -> str:
     whole = len(library.paths)
     if not found.files:
-        await recorder.say(f"None of the {whole} {library.kind} speaks of “{topic}”.")
-        return found
-    lines = _count(found.lines, "line", "speaks", "speak")
-    await recorder.say(f"{lines} of “{topic}”, in {len(found.files)} of {whole} {library.kind}.")
-    return found
-
-
-def _show(found: Found) -> dict[str, Any]:
-    shown: dict[str, Any] = msgspec.to_builtins(found)
-    return shown
-
-
-async def _read(recorder: Recorder, library: Library, found: Found, path: str) -> None:
-    hit = found.first[path]
-    first, last = max(1, hit.line - LINES_AROUND), hit.line + LINES_AROUND
-    await recorder.use(
-        "read_file",
-        {"path": path, "lines": [first, last]},
-        lambda: read_file(library, path, first, last),
-        lambda text: {"text": text},
-    )
-    await recorder.say(_describe(hit, found.files[path]))
+        return f"None of the {whole} {library.kind} speaks of “{topic}”."
+    lines = "1 line speaks" if found.lines == 1 else f"{found.lines} lines speak"
+    return f"{lines} of “{topic}”, in {len(found.files)} of {whole} {library.kind}."
 
 
 def _describe(hit: Hit, lines: int) -> str:
     return f"\n\n{hit.path} has {lines} of them, one at line {hit.line}:\n“{hit.text}”"
-
-
-async def _publish(desk: Desk, topic: str, found: Found) -> dict[str, Any]:
-    """Ask, and write the report if the answer is yes."""
-    recorder = desk.recorder
-    report = _compose(topic, recorder.said, found)
-    path = desk.reports / f"{desk.run_id}.md"
-    question = {
-        "request_id": REQUEST_ID,
-        "prompt": f"Publish this report of {len(report.split())} words on “{topic}”?",
-        "schema": {"type": "boolean"},
-        "timeout_s": desk.approval_s,
-        "on_timeout": "default",
-        "default": False,
-    }
-    answer = await desk.ask(question)
-    if answer["content"] is not True:
-        reason = "nobody answered in time" if answer.get("reason") == "deadline" else "declined"
-        await recorder.write("log", {"level": "info", "message": f"Not published: {reason}."})
-        return {"published": False, "reason": reason}
-    async with recorder.step("publish the report"):
-        inputs = {"path": str(path), "words": len(report.split())}
-        await recorder.use("write_file", inputs, lambda: write_report(path, report), lambda size: {"size_bytes": size})
-    await recorder.write("output.set", {"key": "report", "value": report})
-    return {"published": True, "report": str(path)}
-
-
-def _compose(topic: str, text: str, found: Found) -> str:
-    rows = "\n".join(f"| {path} | {lines} |" for path, lines in found.files.items())
-    return f"# Where “{topic}” is spoken of\n\n{text}\n\n| file | lines |\n|---|---|\n{rows}\n"
-
-
-def _count(number: int, noun: str, one: str, many: str) -> str:
-    return f"{number} {noun} {one}" if number == 1 else f"{number} {noun}s {many}"

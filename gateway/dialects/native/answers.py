@@ -260,6 +260,24 @@ class DependencyStatus(msgspec.Struct, frozen=True):
     dependencies_satisfied: bool
 
 
+class MadeRun(msgspec.Struct, frozen=True):
+    """What came of one run of a batch: the run, or why there is none."""
+
+    index: int
+    run: Run | None
+    error: Problem | None
+
+
+class BatchDone(msgspec.Struct, frozen=True):
+    """What came of each run of a batch, in its order."""
+
+    batch_id: str
+    results: list[MadeRun]
+    total: int
+    succeeded: int
+    failed: int
+
+
 class BulkResult(msgspec.Struct, frozen=True):
     """What came of one run; `run_id` is that of the new run where a replay made one."""
 

@@ -61,6 +61,9 @@ FETCHED = About(
 TABLE: dict[str, About] = {
     "POST /v1/runs": CREATED,
     "POST /v1/threads/{thread_id}/runs": CREATED,
+    "POST /v1/runs/batch": About(
+        body=wire.NewBatch[wire.CreateRun], answers={200: a.BatchDone}, refusals=BULK, headers=("traceparent",)
+    ),
     "GET /v1/runs": LISTED,
     "GET /v1/threads/{thread_id}/runs": LISTED,
     "GET /v1/runs/dlq": About(query=p.FindDead, answers={200: a.Page[a.Run]}, refusals=(400,)),
@@ -157,7 +160,12 @@ TABLE: dict[str, About] = {
     ),
     "GET /v1/agents/{agent_id}": About(query=p.Version, answers={200: b.Agent}, refusals=(400, 404)),
     "POST /v1/files": About(
-        query=p.NameFile, other_bodies=UPLOADED, answers={201: b.File}, refusals=UPLOAD, makes={"file_id": "/file_id"}
+        query=p.NameFile,
+        other_bodies=UPLOADED,
+        answers={201: b.File},
+        refusals=UPLOAD,
+        headers=("Repr-Digest",),
+        makes={"file_id": "/file_id"},
     ),
     "GET /v1/files": About(query=p.FindFiles, answers={200: a.Page[b.File]}, refusals=(400, 404)),
     "GET /v1/files/{file_id}": About(query=p.Ticketed, answers={200: b.LinkedFile}, refusals=(400, 404)),
@@ -168,7 +176,7 @@ TABLE: dict[str, About] = {
         other_bodies=UPLOADED,
         answers={201: b.OutputFile},
         refusals=(*UPLOAD, 404, 409),
-        headers=("Lease",),
+        headers=("Lease", "Repr-Digest"),
     ),
     "GET /files/{file_id}": msgspec.structs.replace(FETCHED, query=p.Signed),
     "GET /v1/readers": About(query=p.FindReaders, answers={200: b.Readers}, refusals=(400, 404)),

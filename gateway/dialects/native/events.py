@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.dialects.native.context import Native, run_id_of
+from gateway.dialects.native.context import Native, run_id_of, writing_scope
 from gateway.dialects.native.lines import StreamedAppend
 from gateway.dialects.native.project import written_body
 from gateway.dialects.native.starts import read_start, read_types
@@ -49,7 +49,7 @@ class EventRoutes:
     async def append(self, request: Request) -> Response:
         """`POST /v1/runs/{id}/events`: one event, a batch, or a stream of lines."""
         lease = request.headers.get("lease")
-        caller = await self._native.callers.authenticate(request, _scope_for(lease))
+        caller = await self._native.callers.authenticate(request, writing_scope(lease))
         run_id = run_id_of(request)
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type == "application/x-ndjson":
@@ -70,7 +70,7 @@ class EventRoutes:
         visit = Visit(self._native.limits)
         try:
             await visit.admit(grant.tenant, grant.key_id, len(raw), operator=access.ADMIN in grant.scopes)
-            access.require(grant, _scope_for(about.lease))
+            access.require(grant, writing_scope(about.lease))
             caller = Caller(grant, idempotency_key=about.idempotency_key)
             run_id = parse_run_id(name)
             if len(raw) > self._native.bounds.batch_bytes:
@@ -180,11 +180,6 @@ def _read_headers(headers: Headers) -> _AppendHead:
     lease = next((value for name, value in texts if name == b"lease"), None)
     key = next((value for name, value in texts if name == b"idempotency-key"), None)
     return _AppendHead(require_credential(headers, {}), lease, check_idempotency_key(key))
-
-
-def _scope_for(lease: str | None) -> str:
-    # Whoever may claim runs may write what it has claimed.
-    return access.RUNS_WRITE if lease is None else access.WORK
 
 
 def _decode_append(raw: bytes) -> Append:

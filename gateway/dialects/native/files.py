@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.dialects.native.context import Native, answer, run_id_of
+from gateway.dialects.native.context import Native, answer, run_id_of, writing_scope
 from gateway.dialects.native.paging import PAGING, read_limit
 from gateway.dialects.native.project import at, file_body, list_body
 from gateway.domain import access
@@ -47,7 +47,7 @@ class FileRoutes:
 
     async def upload_output(self, request: Request) -> Response:
         """`POST /v1/runs/{id}/files?name=`: a file that a run made, announced in its log."""
-        caller = await self._native.callers.authenticate(request, access.RUNS_WRITE)
+        caller = await self._native.callers.authenticate(request, writing_scope(request.headers.get("lease")))
         query = q.parse_query(request.scope["query_string"])
         q.refuse_unknown(query, ("name", "attempt", "step_id"))
         how = Announcement(
@@ -109,7 +109,7 @@ class FileRoutes:
 
 
 def _new_file(query: q.Query, upload: Upload) -> NewFile:
-    return NewFile(q.read_text(query, "name") or upload.name, upload.content_type)
+    return NewFile(q.read_text(query, "name") or upload.name, upload.content_type, upload.sha256)
 
 
 def _read_place(query: q.Query) -> str | None:

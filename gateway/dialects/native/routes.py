@@ -9,6 +9,7 @@ from starlette.routing import BaseRoute
 
 from gateway.dialects.native.agents import AgentRoutes
 from gateway.dialects.native.answers import Problem
+from gateway.dialects.native.batches import BatchRoutes
 from gateway.dialects.native.bulk import BulkRoutes
 from gateway.dialects.native.context import Native
 from gateway.dialects.native.control import ControlRoutes
@@ -69,6 +70,7 @@ def api_routes(native: Native) -> list[BaseRoute]:
     runs = RunRoutes(native)
     streams = StreamRoutes(native, runs)
     return [
+        *BatchRoutes(native).routes(),
         *BulkRoutes(native).routes(),
         *streams.routes(),
         *SocketRoutes(native).routes(),

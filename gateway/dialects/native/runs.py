@@ -7,30 +7,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.dialects.native.context import (
-    Native,
-    acting,
-    answer,
-    answer_run,
-    duration_ms,
-    run_id_of,
-    to_ms,
-)
+from gateway.dialects.native.context import Native, acting, answer, answer_run, run_id_of
+from gateway.dialects.native.creation import new_run
 from gateway.dialects.native.paging import PAGING, read_limit, read_place, read_position, write_cursor
 from gateway.dialects.native.project import STATUS_WORDS, inbox_item, list_body, run_body, status_of
-from gateway.dialects.native.webhooks import hook_orders, require_secrets
+from gateway.dialects.native.webhooks import require_secrets
 from gateway.dialects.native.wire import Act, CreateRun, Purge
 from gateway.domain import access
-from gateway.domain.agents import Overrides
 from gateway.domain.lifecycle import Action
 from gateway.domain.run import Run
 from gateway.edge import query as q
 from gateway.edge.body import read_json
 from gateway.entry.requests import check_thread as check_thread
 from gateway.errors import BadRequest, InvalidBody
-from gateway.service.actors import Caller, parse_run_id
+from gateway.service.actors import Caller
 from gateway.service.listing import Filters, RunPage
-from gateway.service.runs import Need, NewRun
 from gateway.store.indexes import Position
 
 FILTERS = (
@@ -79,29 +70,7 @@ class RunRoutes:
         if body.thread_id not in (None, thread_id):
             raise InvalidBody("thread_id differs from the path's.", path="$.thread_id")
         check_thread(thread_id)
-        new = NewRun(
-            agent_id=body.agent_id,
-            mode=body.mode,
-            thread_id=thread_id,
-            input=body.input,
-            title=body.title,
-            tags=body.tags,
-            metadata=body.metadata,
-            trigger=body.trigger,
-            parent_run_id=None if body.parent_run_id is None else parse_run_id(body.parent_run_id),
-            batch_id=body.batch_id,
-            scheduled_ms=to_ms(body.scheduled_at),
-            delay_ms=duration_ms(body.delay_s),
-            heartbeat_ms=duration_ms(body.heartbeat_s),
-            file_ids=tuple(file_id.upper() for file_id in body.file_ids),
-            extensions=body.extensions,
-            priority=body.priority,
-            concurrency_key=body.concurrency_key,
-            overrides=_overrides(body),
-            depends_on=tuple(Need(parse_run_id(need.run_id), need.condition) for need in body.depends_on),
-            preset=body.preset,
-            webhooks=tuple(hook_orders(body.webhooks)),
-        )
+        new = new_run(body, thread_id)
         return await self._native.runs.create(acting(caller, body.triggered_by), new)
 
     async def get(self, request: Request) -> Response:
@@ -233,19 +202,4 @@ def read_filters(query: q.Query, thread_id: str | None) -> Filters:
         parent_run_id=q.read_text(query, "parent_run_id"),
         created_after_us=None if created_after_ms is None else created_after_ms * 1000 + 999,
         created_before_us=None if created_before_ms is None else created_before_ms * 1000,
-    )
-
-
-def _overrides(body: CreateRun) -> Overrides:
-    retry = body.retry
-    return Overrides(
-        queue=body.queue,
-        max_attempts=retry.max_attempts,
-        backoff=retry.backoff,
-        initial_delay_ms=duration_ms(retry.initial_delay_s),
-        max_delay_ms=duration_ms(retry.max_delay_s),
-        dead_letter=body.dead_letter,
-        timeout_ms=duration_ms(body.timeout_s),
-        queue_expiry_ms=duration_ms(body.queue_expiry_s),
-        lease_ms=duration_ms(body.lease_s),
     )

@@ -29,7 +29,7 @@ from gateway.dialects.native.starts import (
     read_types,
 )
 from gateway.dialects.native.threads import ThreadStream
-from gateway.dialects.native.webhooks import made_hook_body
+from gateway.dialects.native.webhooks import made_hooks
 from gateway.domain import access
 from gateway.domain.cursor import START, Cursor
 from gateway.domain.events import TypeFilter
@@ -83,8 +83,7 @@ class StreamRoutes:
             access.require(caller.grant, access.RUNS_READ)
         run = await self._runs.create(request, caller, streamed=streamed)
         if not streamed:
-            own = await self._native.runs.own_hooks(run)
-            return answer_run(run, 201, **({"webhooks": [made_hook_body(hook) for hook in own]} if own else {}))
+            return answer_run(run, 201, **await made_hooks(self._native, run))
         response = await self._native.door.hold(lambda: self._one(caller, run.id, Start(START), wish))
         response.headers["Location"] = f"/v1/runs/{run.id}"
         return response

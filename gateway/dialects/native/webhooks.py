@@ -14,6 +14,7 @@ from gateway.dialects.native.project import at, list_body
 from gateway.dialects.native.wire import Redeliver, WebhookBody
 from gateway.domain import access
 from gateway.domain.hooks import DEFAULT_EVENTS, FixedHook, Hook
+from gateway.domain.run import Run
 from gateway.edge import query as q
 from gateway.errors import InvalidBody
 from gateway.service.hooks import HookOrder
@@ -84,9 +85,11 @@ def hook_body(hook: Hook, secret: str | None = None) -> dict[str, Any]:
     return body if secret is None else {**body, "secret": secret}
 
 
-def made_hook_body(hook: FixedHook) -> dict[str, Any]:
-    """Return a run's own webhook as the answer to its creation shows it."""
-    return hook_body(hook, hook.secret if hook.generated else None)
+async def made_hooks(native: Native, run: Run) -> dict[str, Any]:
+    """Return what the answer to a run's creation says of its own webhooks; nothing where it has none."""
+    own = await native.runs.own_hooks(run)
+    told = [hook_body(hook, hook.secret if hook.generated else None) for hook in own]
+    return {"webhooks": told} if told else {}
 
 
 def run_hook_body(hook: FixedHook, state: HookState) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -106,6 +106,16 @@ class CreateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     depends_on: Annotated[list[DependsOn], Meta(max_length=64)] = []
     preset: Name | None = None
     webhooks: WebhookBodies = []
+
+
+Item = TypeVar("Item")
+
+
+class NewBatch(msgspec.Struct, Generic[Item], frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/runs/batch`: runs, each as `POST /v1/runs` takes it, and by what they are found together."""
+
+    runs: Annotated[list[Item], Meta(min_length=1, max_length=1_000)]
+    batch_id: Name | None = None
 
 
 class PutAgent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

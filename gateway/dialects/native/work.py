@@ -39,7 +39,7 @@ class WorkRoutes:
             claimed = await self._native.work.claim(
                 caller, body.queues, most=body.max, wait_s=body.wait_s, worker=body.worker, gone=gone
             )
-            if gone.is_set():
+            if claimed and gone.is_set():
                 await self._native.work.give_back(caller, claimed, "the claimer is gone")
         return answer({"data": [claim_body(taken) for taken in claimed]})
 

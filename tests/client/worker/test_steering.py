@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.client import Client, Forbidden
-from gateway.client.worker import Agent, Retry, Run, SyncRun, Worker
+from gateway.client.worker import Agent, Retry, Run, SyncRun, Worker, session
 from tests.client.waits import SOON
 from tests.client.worker.bench import (
     end_of,
@@ -55,6 +55,26 @@ async def test_a_cancel_arrives_as_one_and_clean_up_is_recorded(client: Client) 
     log = await read_log(client, run_id)
     assert log[-1].data["reason"] == "enough"
     assert log[-3].data["error"]["code"] == "cancelled"
+
+
+async def test_a_cancel_that_a_reply_names_first_keeps_its_reason(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reply says only that there is one; the confirmation has the words of who asked, all the same."""
+    monkeypatch.setattr(session, "FOLLOW_AFTER_S", 60)
+    agent = Agent("prompt")
+
+    @agent.run
+    async def handle(run: Run) -> None:
+        await client.runs.cancel(run.id, reason="enough")
+        await run.log("still here")
+        await run.flush()
+        await asyncio.Event().wait()
+
+    async with working(client, agent):
+        run_id = await queue_run(client, agent)
+        await until_status(client, run_id, "cancelled")
+    assert (await read_log(client, run_id))[-1].data["reason"] == "enough"
 
 
 async def test_a_handler_that_will_not_stop_is_left_behind(client: Client) -> None:

@@ -36,6 +36,7 @@ ROUTES = [
 # A good body of every route that takes one, to be spoiled.
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/runs": {"agent_id": "tester", "mode": "direct", "input": {"a": 1}, "tags": {"a": "b"}, "delay_s": 0},
+    "/v1/runs/batch": {"runs": [{"agent_id": "tester", "mode": "direct"}], "batch_id": "b"},
     "/v1/threads/{thread_id}/runs": {"agent_id": "tester", "mode": "direct", "metadata": {"a": 1}},
     "/v1/runs/{run_id}/events": {
         "events": [{"type": "log", "data": {"level": "info", "message": "m"}, "step_id": "s"}],
@@ -166,7 +167,7 @@ async def test_an_unknown_path_or_method_is_a_problem_too(api: RunningGateway) -
     methods: dict[str, set[str]] = {}
     for method, path in ROUTES:
         # For other methods these are ids, and such that no run has.
-        if not path.endswith((":cancel", "/dlq")) and "/bulk-" not in path:
+        if not path.endswith((":cancel", "/dlq", "/batch")) and "/bulk-" not in path:
             methods.setdefault(path, set()).add(method)
     for path, known in methods.items():
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - known:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ulid import ULID
 
-from gateway.service import bells
+from gateway.service import bells, work
 from gateway.service.actors import Caller
 from gateway.service.work import Claimed
 from tests.support.native import accepted, get_run, open_client, refused
@@ -67,19 +67,78 @@ async def test_a_claim_that_comes_twice_at_once_is_one_claim(api: RunningGateway
     assert [taken["run"]["id"] for taken in await claim(api, queue, most=10)] == left
 
 
+@pytest.mark.parametrize("count", [1, 5])
+async def test_a_repeat_gets_what_the_first_is_about_to_have(
+    api: RunningGateway, queue: str, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """It finds the queue empty, since the first has reserved what was in it, and does not answer with nothing."""
+    run_id = await queue_run(api, queue)
+    caller = Caller(await api.gateway.access.authenticate(api.key, now_ms=0), idempotency_key=f"under-way-{queue}")
+    service = api.gateway.services.work
+    reserved, go_on = asyncio.Event(), asyncio.Event()
+    change = service._journal.change
+
+    async def change_late(*args: Any, **kwargs: Any) -> Any:
+        reserved.set()
+        await go_on.wait()
+        return await change(*args, **kwargs)
+
+    monkeypatch.setattr(service._journal, "change", change_late)
+
+    async def claim_under_key() -> list[Claimed]:
+        return await service.claim(caller, [queue], most=1, wait_s=0, worker=None, gone=asyncio.Event())
+
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(claim_under_key())
+        await reserved.wait()
+        repeats = [tasks.create_task(claim_under_key()) for _ in range(count)]
+        # It has looked, and the first has not gone on.
+        await asyncio.wait(repeats, timeout=0.3)
+        assert not any(repeat.done() for repeat in repeats)
+        go_on.set()
+    assert [taken.run.id for taken in first.result()] == [run_id]
+    for repeat in repeats:
+        assert [(taken.run.id, taken.token) for taken in repeat.result()] == [(run_id, first.result()[0].token)]
+
+
+async def test_a_claim_that_comes_to_something_too_late_gives_it_back(
+    api: RunningGateway, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its repeat was answered with nothing in the end: so is the first, and the run is there for the next claim."""
+    monkeypatch.setattr(work, "OTHER_S", 0.1)
+    headers, body = {"idempotency-key": f"late-{queue}"}, {"queues": [queue]}
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(api.client.post("/v1/claims", json={**body, "wait_s": 20}, headers=headers))
+        await wait_until(lambda: sum(len(rope._waiting) for rope in api.gateway._bells._ropes.values()) == 1)
+        none = await api.client.post("/v1/claims", json=body, headers=headers)
+        run_id = await queue_run(api, queue)
+    assert [accepted(answer)["data"] for answer in (none, first.result())] == [[], []]
+    assert (await claim_one(api, queue))["run"]["id"] == run_id
+
+
+async def test_an_empty_claim_does_not_spend_its_key(api: RunningGateway, queue: str) -> None:
+    """What comes later is claimed under it, at once."""
+    headers, body = {"idempotency-key": f"empty-{queue}"}, {"queues": [queue]}
+    for _ in range(3):
+        assert accepted(await api.client.post("/v1/claims", json=body, headers=headers))["data"] == []
+    run_id = await queue_run(api, queue)
+    (taken,) = accepted(await api.client.post("/v1/claims", json=body, headers=headers))["data"]
+    assert taken["run"]["id"] == run_id
+
+
 async def test_a_key_can_claim_anew_when_its_client_was_gone(api: RunningGateway, queue: str) -> None:
     """What was given back, in its place, is not what the key stands for."""
     run_id, later = [await queue_run(api, queue) for _ in range(2)]
     caller = Caller(await api.gateway.access.authenticate(api.key, now_ms=0), idempotency_key=f"gone-{queue}")
-    work = api.gateway.services.work
+    service = api.gateway.services.work
 
     async def claim_under_key() -> list[Claimed]:
-        return await work.claim(caller, [queue], most=1, wait_s=0, worker=None, gone=asyncio.Event())
+        return await service.claim(caller, [queue], most=1, wait_s=0, worker=None, gone=asyncio.Event())
 
     first = await claim_under_key()
     assert [taken.run.id for taken in first] == [run_id]
     # As the route does when the connection ends before its answer is sent.
-    await work.give_back(caller, first, "the claimer is gone")
+    await service.give_back(caller, first, "the claimer is gone")
     assert (await get_run(api, run_id))["status"] == "queued"
     again = await claim_under_key()
     assert [taken.run.id for taken in again] == [run_id]

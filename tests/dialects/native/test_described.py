@@ -99,6 +99,8 @@ async def test_changing_answers_are_as_described(api: RunningGateway, judge: Jud
     copy = await judge.ask("POST", "/v1/runs/{run_id}/retry", 201, run_id=run_id)
     cancelled = await judge.ask("POST", "/v1/runs/bulk-cancel", 200, json={"run_ids": [copy["id"], "none"]})
     assert [result["error"] is None for result in cancelled["results"]] == [True, False]
+    batch = await judge.ask("POST", "/v1/runs/batch", 200, json={"runs": [body, {"agent_id": "a"}]})
+    assert [result["error"] is None for result in batch["results"]] == [True, False]
     await judge.ask("POST", "/v1/runs/bulk-cancel-all", 200, params={"tag": "no:body"})
     await judge.ask("POST", "/v1/runs/{run_id}/purge", 200, run_id=copy["id"], json={"keep_record": True})
     assert (await judge.ask("POST", "/v1/runs/{run_id}/purge", 200, run_id=copy["id"]))["purged"]

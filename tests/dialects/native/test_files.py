@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import re
 from typing import Any
@@ -38,6 +39,40 @@ async def test_a_file_comes_back_as_it_was_sent(api: RunningGateway) -> None:
     assert answer.headers["content-disposition"].startswith('attachment; filename="data.bin"')
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in answer.headers["content-security-policy"]
+
+
+def digest_of(content: bytes) -> str:
+    """Return a digest as a header has it."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"
+
+
+@pytest.mark.parametrize("header", ["repr_digest", "content_digest"])
+async def test_a_file_that_arrives_as_another_is_not_kept(api: RunningGateway, header: str) -> None:
+    """Neither its record nor its bytes; sent again under the same key as what it is, it is stored."""
+    before = kept(api)
+    damaged = CONTENT[:-1] + b"x"
+    headers = {header: f"sha-512=:AAAA:, {digest_of(CONTENT)}", "idempotency_key": header}
+    problem = refused(await send(api, damaged, **headers), 422, "digest_mismatch")
+    assert problem["sha256"] == hashlib.sha256(damaged).hexdigest()
+    assert kept(api) == before
+    record = await stored(api, **headers)
+    assert await stored(api, **headers) == record
+    assert await stored(api, idempotency_key=header) == record
+    refused(await send(api, damaged, **headers), 422, "digest_mismatch")
+    answer = await api.client.get(f"/v1/files/{record['file_id']}/content", headers={"range": "bytes=5-9"})
+    assert (answer.status_code, answer.headers["repr-digest"]) == (206, digest_of(CONTENT))
+    run = await api.run_in("running")
+    path = f"/v1/runs/{run['id']}/files"
+    refused(await send(api, damaged, path=path, **{header: digest_of(CONTENT)}), 422, "digest_mismatch")
+    assert "file.created" not in await get_types(api, run["id"])
+
+
+async def test_a_digest_that_is_none_is_refused(api: RunningGateway) -> None:
+    """Not base64, too short, two that differ, or that of a form."""
+    for wrong in ("sha-256=abc", "sha-256=:AAAA:", "sha-256=::", f"{digest_of(b'a')}, {digest_of(b'b')}"):
+        refused(await send(api, repr_digest=wrong), 400, "bad_request")
+    form = {"files": {"file": ("a", b"a")}, "headers": {"repr-digest": digest_of(b"a")}}
+    refused(await api.client.post("/v1/files", **form), 400, "bad_request")  # type: ignore[arg-type]
 
 
 async def test_an_empty_file_is_a_file(api: RunningGateway) -> None:
@@ -265,6 +300,20 @@ async def test_an_output_of_a_claimed_run_is_its_holders(api: RunningGateway) ->
     second = await claim_one(api, "files")
     assert await stored(api, path=path, lease=second["lease"]["token"], idempotency_key="k") == sent
     assert (await get_types(api, run_id)).count("file.created") == 1
+
+
+async def test_a_key_that_may_only_work_sends_outputs_of_what_it_claimed(api: RunningGateway) -> None:
+    """As it writes events: under its lease, and no others."""
+    run_id = await queue_run(api, "claimers")
+    async with open_client(api, scopes=["work"]) as client:
+        (claimed,) = accepted(await client.post("/v1/claims", json={"queues": ["claimers"]}))["data"]
+        path, params = f"/v1/runs/{run_id}/files", {"name": "report"}
+        lease = {"lease": claimed["lease"]["token"]}
+        record = accepted(await client.post(path, params=params, content=b"report", headers=lease), 201)
+        refused(await client.post(path, params=params, content=b"report"), 403, "forbidden")
+        refused(await client.post(path, params=params, content=b"report", headers={"lease": "x"}), 409, "fenced")
+        refused(await client.post("/v1/files", params=params, content=b"report", headers=lease), 403, "forbidden")
+    assert await listed(api, run_id=run_id) == [record["file_id"]]
 
 
 async def test_an_output_of_no_run_is_refused(api: RunningGateway) -> None:
