@@ -59,8 +59,8 @@ class DrainingServer(uvicorn.Server):
         self._acceptance = Acceptance(self._make_protocol, most=connections)
         self._health = health
 
-    def _make_protocol(self) -> HttpProtocol:
-        return HttpProtocol(self.config, self.server_state, {})
+    def _make_protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(self.config, self.server_state, {})  # type: ignore[call-arg]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections, and say how it is."""
