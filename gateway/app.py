@@ -133,7 +133,8 @@ class Gateway:
         retention = Retention(_ms(settings.log_retention_s), _ms(settings.record_retention_s))
         queues = QueueStore(self._writes)
         links = {"writes": self._writes, "reads": self._reads}
-        self._vitals = Vitals(links, clock, Depths(indexes, queues), self.why_not_ready)
+        limits = _limits(settings)
+        self._vitals = Vitals(links, clock, Depths(indexes, queues), limits.bodies, self.why_not_ready)
         journal = Journal(runs, indexes, timers, queues, clock, retention)
         hook_store = HookStore(self._reads, self._writes)
         rules = UrlRules(settings.webhook_http == "allow", settings.webhook_private == "allow")
@@ -181,7 +182,6 @@ class Gateway:
         ticks = Ticks(schedules, self._runs, runs, clock)
         self._timers = Timers(journal, self._runs, runs, timers, indexes, {DELIVERIES: deliveries, TICKS: ticks})
         self._watch = Watch(self.hub, self.access, clock, recheck_s=settings.access_recheck_s)
-        limits = _limits(settings)
         self._places = Places(_place_limits(settings), wait_s=settings.store_hold_s)
         self._door = SseDoor(self.hub, self._places, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
         control = Control(
