@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import uvicorn
@@ -22,7 +22,7 @@ from gateway import telemetry, tracing
 from gateway.app import Gateway, build
 from gateway.commands.acceptance import Acceptance, fit_files
 from gateway.commands.listen import BACKLOG
-from gateway.edge.server import HttpProtocol
+from gateway.edge.server import INHERIT, HttpProtocol, tune_socket
 from gateway.edge.ws_server import WebSocketProtocol
 from gateway.settings import KIB, Settings
 
@@ -60,7 +60,9 @@ class DrainingServer(uvicorn.Server):
         self._health = health
 
     def _make_protocol(self) -> asyncio.Protocol:
-        return self.config.http_protocol_class(self.config, self.server_state, {})  # type: ignore[call-arg]
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(self.config, self.server_state, {}, tuned=INHERIT)
+        return protocol
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections, and say how it is."""
@@ -70,6 +72,8 @@ class DrainingServer(uvicorn.Server):
             state = ServerState()
             loop = asyncio.get_running_loop()
             await loop.create_server(lambda: HttpProtocol(config, state, {}), sock=self._health, backlog=BACKLOG)
+        for sock in sockets or ():
+            tune_socket(sock)
         await self._acceptance.open(sockets or ())
         self.started = True
 

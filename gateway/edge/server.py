@@ -27,6 +27,7 @@ PIPELINED_REQUESTS: Final = 8
 UNSENT_BYTES: Final = 128 * 1024
 # Linux's number, which Python's socket module does not have in every version.
 _TCP_NOTSENT_LOWAT: Final = 25
+INHERIT: Final = sys.platform == "linux"
 _LINUX_OPTIONS: Final = {
     "TCP_KEEPIDLE": SILENT_S,
     "TCP_KEEPINTVL": PROBE_S,
@@ -44,11 +45,20 @@ class HttpProtocol(HttpToolsProtocol):
 
     Args:
         express: A route whose plain requests are answered without the application.
+        tuned: Whether its socket is as `tune_socket` has it.
         head_s: How long the head of a request may take.
     """
 
-    def __init__(self, *args: Any, express: Express | None = None, head_s: float = HEAD_S, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        express: Express | None = None,
+        head_s: float = HEAD_S,
+        tuned: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.tuned = tuned
         self.unfinished: list[RequestResponseCycle] = []
         self.aborting: asyncio.TimerHandle | None = None
         self.parsing = False
@@ -59,7 +69,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        tune_socket(transport)
+        if not self.tuned:
+            tune_socket(transport.get_extra_info("socket"))
         self.heads.begin()
 
     def data_received(self, data: bytes) -> None:
@@ -193,7 +204,7 @@ def _serve_next(
     early: bytes,
 ) -> None:
     """Serve the next request of a connection whose stream is complete, from what came of it meanwhile."""
-    fresh = HttpProtocol(config, server_state, app_state, express=express)
+    fresh = HttpProtocol(config, server_state, app_state, express=express, tuned=True)
     transport.set_protocol(fresh)
     fresh.connection_made(transport)
     fresh.on_response_complete()
@@ -222,7 +233,7 @@ async def drop(scope: Scope, receive: Receive, *, flush_s: float = FLUSH_S) -> N
         pass
 
 
-def tune_socket(transport: asyncio.Transport) -> None:
+def tune_socket(sock: socket.socket | None) -> None:
     """Send small frames at once, and notice a silent peer that vanished: after `SILENT_S` and four lost probes.
 
     The kernel takes `UNSENT_BYTES` for a peer that does not read, not the megabytes that it would let a buffer grow to;
@@ -230,8 +241,9 @@ def tune_socket(transport: asyncio.Transport) -> None:
 
     One that owes an acknowledgement is given up by TCP's own retransmission limit: a shorter user timeout would
     also end a reader that lives and only does not read.
+
+    Where connections `INHERIT`, a listening socket that is tuned spares each of them these calls of the system.
     """
-    sock = transport.get_extra_info("socket")
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

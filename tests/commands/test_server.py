@@ -56,3 +56,13 @@ async def test_a_served_connection_takes_plain_appends_the_short_way(store: Runn
             assert connection.cycle is None
             assert (await writer.get(f"/v1/runs/{run['id']}")).status_code == 200
             assert connection.cycle is not None
+
+
+async def test_a_served_connection_is_tuned_as_one_that_tunes_itself(store: RunningStore, tmp_path: Path) -> None:
+    """Small frames leave at once, and a peer that vanished is noticed, whoever set the options."""
+    async with serve(store, tmp_path) as (server, client):
+        assert (await client.get("/healthz")).status_code == 200
+        connections = [each for each in server.server_state.connections if isinstance(each, HttpProtocol)]
+        sock = connections[0].transport.get_extra_info("socket")
+        tcp = [sock.getsockopt(socket.IPPROTO_TCP, option) for option in (socket.TCP_NODELAY, socket.TCP_KEEPIDLE)]
+        assert (tcp, sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) == ([1, 60], 1)
