@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, is_ssl
 from uvicorn.server import ServerState
 
 from gateway.edge.express import Courier, Express
@@ -68,7 +70,11 @@ class HttpProtocol(HttpToolsProtocol):
         self.courier = None if express is None else Courier(express, self)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        # As uvicorn does, but for the addresses of both ends: five calls of the system for what hardly anybody asks.
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.scheme = "https" if is_ssl(transport) else "http"
         if not self.tuned:
             tune_socket(transport.get_extra_info("socket"))
         self.heads.begin()
@@ -113,6 +119,9 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self.in_head = False
         self.heads.end()
+        if not any(name == b"host" for name, _ in self.headers):
+            # What a URL begins with, then.
+            self.scope["server"] = get_local_addr(self.transport)
         super().on_headers_complete()
         if self.cycle is not None:
             waiting = (cycle for cycle in self.unfinished if not cycle.response_complete)
