@@ -133,7 +133,8 @@ class Gateway:
         timers = TimerStore(self._writes)
         queues = QueueStore(self._writes)
         links = {"writes": self._writes, "reads": self._reads}
-        self._vitals = Vitals(links, clock, Depths(indexes, queues), self.why_not_ready)
+        limits = measures.limits(settings)
+        self._vitals = Vitals(links, clock, Depths(indexes, queues), limits.bodies, self.why_not_ready)
         journal = Journal(runs, indexes, timers, queues, clock, measures.retention(settings))
         hook_store = HookStore(self._reads, self._writes)
         rules = measures.webhook_urls(settings)
@@ -218,7 +219,7 @@ class Gateway:
             hub=self.hub,
             door=self._door,
             clock=clock,
-            limits=measures.limits(settings),
+            limits=limits,
             bounds=measures.bounds(settings),
         )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway import __version__, telemetry
+from gateway.edge.ledger import Ledger
 from gateway.errors import StoreUnavailable
 from gateway.service.depths import Depths
 from gateway.store.clock import StoreClock
@@ -32,14 +33,21 @@ class Vitals:
 
     Args:
         links: By the names under which they are counted.
+        bodies: Who holds how much of the memory for requests' bodies.
     """
 
     def __init__(
-        self, links: Mapping[str, Link], clock: StoreClock, depths: Depths, why_not_ready: Callable[[], list[str]]
+        self,
+        links: Mapping[str, Link],
+        clock: StoreClock,
+        depths: Depths,
+        bodies: Ledger,
+        why_not_ready: Callable[[], list[str]],
     ) -> None:
         self._links = links
         self._clock = clock
         self._depths = depths
+        self._bodies = bodies
         self._why_not_ready = why_not_ready
         self._cpu_s = 0.0
 
@@ -83,6 +91,7 @@ class Vitals:
         soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         telemetry.PROCESS_FILES_LIMIT.set(float("inf") if soft == resource.RLIM_INFINITY else soft)
         telemetry.PROCESSES_READY.set(not self._why_not_ready())
+        telemetry.BODIES_BYTES.set(self._bodies.total_bytes)
         telemetry.STORE_CLOCK_AHEAD_SECONDS.set(self._clock.ahead_s)
         for name, link in self._links.items():
             telemetry.STORE_UP.labels(name).set(link.is_up)

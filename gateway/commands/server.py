@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import uvicorn
@@ -22,7 +22,7 @@ from gateway import telemetry, tracing
 from gateway.app import Gateway, build
 from gateway.commands.acceptance import Acceptance, fit_files
 from gateway.commands.listen import BACKLOG
-from gateway.edge.server import HttpProtocol
+from gateway.edge.server import INHERIT, HttpProtocol, tune_socket
 from gateway.edge.ws_server import WebSocketProtocol
 from gateway.settings import KIB, Settings
 
@@ -56,14 +56,13 @@ class DrainingServer(uvicorn.Server):
         self.servers = []
         self.drain_s = drain_s
         self._gateway = gateway
-        self._acceptance = Acceptance(self.make_protocol, most=connections)
+        self._acceptance = Acceptance(self._make_protocol, most=connections)
         self._health = health
 
-    def make_protocol(self) -> HttpProtocol:
-        """Return what takes the next connection."""
-        # As the configuration has it: with the short way for appends.
-        make: Callable[..., HttpProtocol] = self.config.http_protocol_class  # type: ignore[assignment]
-        return make(config=self.config, server_state=self.server_state, app_state={})
+    def _make_protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(self.config, self.server_state, {}, tuned=INHERIT)
+        return protocol
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections, and say how it is."""
@@ -73,6 +72,8 @@ class DrainingServer(uvicorn.Server):
             state = ServerState()
             loop = asyncio.get_running_loop()
             await loop.create_server(lambda: HttpProtocol(config, state, {}), sock=self._health, backlog=BACKLOG)
+        for sock in sockets or ():
+            tune_socket(sock)
         await self._acceptance.open(sockets or ())
         self.started = True
 

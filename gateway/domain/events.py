@@ -118,18 +118,25 @@ def encode_rest(event: NewEvent, run_id: str, created_ms: int) -> bytes:
 def encode_rests(events: Sequence[NewEvent], run_id: str, created_ms: int) -> list[bytes]:
     """Return what `encode_rest` would for each event: what they have in common is written once."""
     common = f'","run_id":"{run_id}","created_at":"{format_time(created_ms)}",'
-    return [_encode_rest(event, common) for event in events]
+    heads: dict[str, bytes] = {}
+    rests = []
+    for event in events:
+        if event.step_id is None and event.parent_id is None:
+            head = heads.get(event.type) or heads.setdefault(event.type, _encode_head(event, common))
+        else:
+            head = _encode_head(event, common)
+        data_json = event.data_json if isinstance(event, CheckedEvent) else _encoder.encode(event.data)
+        rests.append(b"%b%b}" % (head, data_json))
+    return rests
 
 
-def _encode_rest(event: NewEvent, common: str) -> bytes:
+def _encode_head(event: NewEvent, common: str) -> bytes:
     ids = ""
     if event.step_id is not None:
         ids = f'"step_id":{_quote(event.step_id)},'
     if event.parent_id is not None:
         ids += f'"parent_id":{_quote(event.parent_id)},'
-    head = f'"type":"{event.type}{common}{ids}"data":'
-    data_json = event.data_json if isinstance(event, CheckedEvent) else _encoder.encode(event.data)
-    return b"%b%b}" % (head.encode(), data_json)
+    return f'"type":"{event.type}{common}{ids}"data":'.encode()
 
 
 def decode(line: bytes) -> Event:
@@ -179,8 +186,12 @@ def _encode_checked(value: Any, path: str = "data") -> bytes:
         encoded = _encoder.encode(value)
     except (ValueError, TypeError, RecursionError) as error:
         raise refuse(path, f"cannot be written as JSON ({error})") from None
-    # Each level opens a bracket, so that few brackets prove little depth; only others are walked.
-    if encoded.count(b"{") + encoded.count(b"[") > MAX_DEPTH and _measure_depth(value) > MAX_DEPTH:
+    # Each level opens a bracket and closes it, so that few brackets prove little depth; only others are walked.
+    if (
+        len(encoded) > 2 * MAX_DEPTH
+        and encoded.count(b"{") + encoded.count(b"[") > MAX_DEPTH
+        and _measure_depth(value) > MAX_DEPTH
+    ):
         raise refuse(path, f"nested deeper than {MAX_DEPTH} levels")
     return encoded
 

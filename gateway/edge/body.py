@@ -24,9 +24,11 @@ HALVED: Final = "The JSON has half of a character, a lone surrogate such as \\ud
 
 BODY_S: Final = 30.0
 NESTING_LEVELS: Final = 128
+PASSES: Final = 3
 DETAIL_CHARS: Final = 500
 _PATH: Final = re.compile(r" - at `([^`]*)`$")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_NEITHER: Final = bytes(set(_NOT_BRACKETS) - set(b'"'))
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 
@@ -147,8 +149,15 @@ def check_nesting(raw: bytes) -> None:
     """
     if raw.count(b"[") + raw.count(b"{") <= NESTING_LEVELS:
         return
-    # Odd backslashes go with the quote that they escape; then every second piece between quotes is a string.
+    # Odd backslashes go with the quote that they escape.
     bare = raw.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in raw else raw
+    # Nothing is left of a string without brackets, nor, after a few passes, of what is not deep.
+    left = bare.translate(None, _NEITHER).replace(b'""', b"")
+    for _ in range(PASSES):
+        left = left.replace(b"{}", b"").replace(b"[]", b"")
+    if b'"' not in left and len(left) < NESTING_LEVELS - 2 * PASSES:
+        return
+    # Every second piece between quotes is a string.
     brackets = b"".join(bare.split(b'"')[::2]).translate(_STEPS, _NOT_BRACKETS)
     if max(accumulate(array("b", brackets)), default=0) > NESTING_LEVELS:
         detail = f"The JSON is nested deeper than {NESTING_LEVELS} levels."

@@ -199,22 +199,24 @@ class Courier:
             status=status,
             waited_s=time.perf_counter() - began_s,
         )
-        await self._answer(
+        line = self._line
+        if line.flow.write_paused and not line.transport.is_closing():
+            await line.flow.drain()
+        self._answer(
             status, fields + b"x-request-id: %b\r\nx-content-type-options: nosniff\r\n" % request_id.encode(), payload
         )
+        facts["bytes"] = len(payload)
         telemetry.tell_answer(
             route=self._express.route,
             method="POST",
             path=f"{self._express.before}{name}{self._express.after}",
             status=status,
             took_s=time.perf_counter() - began_s,
-            facts={"bytes": len(payload), **facts},
+            facts=facts,
         )
 
-    async def _answer(self, status: int, fields: bytes, payload: bytes) -> None:
+    def _answer(self, status: int, fields: bytes, payload: bytes) -> None:
         line = self._line
-        if line.flow.write_paused and not line.transport.is_closing():
-            await line.flow.drain()
         self.busy = False
         if line.transport.is_closing():
             return

@@ -30,14 +30,25 @@ class Ledger:
         self._total = 0
         self._waiting: dict[asyncio.Future[None], tuple[str, int]] = {}
 
+    @property
+    def total_bytes(self) -> int:
+        """What all hold together."""
+        return self._total
+
+    def take_now(self, tenant: str, size: int) -> bool:
+        """Hold so many bytes if there is room for them at once."""
+        fits = not self._waiting and self._fits(tenant, size)
+        if fits:
+            self._add(tenant, size)
+        return fits
+
     async def take(self, tenant: str, size: int) -> None:
         """Hold so many bytes, as soon as there is room for them.
 
         Raises:
             Overloaded: there was none for as long as a request waits.
         """
-        if not self._waiting and self._fits(tenant, size):
-            self._add(tenant, size)
+        if self.take_now(tenant, size):
             return
         called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[called] = (tenant, size)
@@ -59,7 +70,8 @@ class Ledger:
         self._add(tenant, -size)
         if not self._held[tenant]:
             del self._held[tenant]
-        self._call()
+        if self._waiting:
+            self._call()
 
     def _fits(self, tenant: str, size: int) -> bool:
         held = self._held[tenant]
@@ -68,7 +80,6 @@ class Ledger:
     def _add(self, tenant: str, size: int) -> None:
         self._held[tenant] += size
         self._total += size
-        telemetry.BODIES_BYTES.inc(size)
 
     def _call(self) -> None:
         for called, (tenant, size) in list(self._waiting.items()):

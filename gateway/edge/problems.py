@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from gateway import errors, telemetry, tracing
 from gateway.edge.body import explain_undecodable
 from gateway.edge.limits import Limits, begin_visit, visit_of
 from gateway.edge.traces import Trace, parse_trace
+from gateway.entropy import take_random
 from gateway.errors import GatewayError
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -251,7 +251,7 @@ def _read_names(scope: Scope) -> tuple[str, Trace | None]:
 
 def new_request_id() -> str:
     """Return an id for a request whose sender gave it none."""
-    return os.urandom(16).hex()
+    return take_random(16).hex()
 
 
 class _Answer:

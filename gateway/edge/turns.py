@@ -7,6 +7,7 @@ between any two steps of another. Here its requests beyond its share wait before
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, OrderedDict, deque
 from typing import Final
 
@@ -49,14 +50,19 @@ class Turns:
         self._lines: OrderedDict[str, deque[asyncio.Future[Turn]]] = OrderedDict()
         self._expiry: asyncio.TimerHandle | None = None
 
+    def enter_now(self, tenant: str) -> Turn | None:
+        """Return this request's turn, None if it has to wait for it."""
+        return self._give(tenant) if tenant not in self._lines and self._fits(tenant) else None
+
     async def enter(self, tenant: str) -> Turn:
         """Return this request's turn, as soon as it has one.
 
         Raises:
             TooManyRequests: the tenant has too many waiting, or this one waited too long.
         """
-        if tenant not in self._lines and self._fits(tenant):
-            return self._give(tenant)
+        turn = self.enter_now(tenant)
+        if turn is not None:
+            return turn
         line = self._lines.get(tenant)
         if line is not None and len(line) >= self._most_waiting:
             raise self._refusal(f"{self._most_waiting:,} requests of this tenant wait already.")
@@ -100,7 +106,7 @@ class Turns:
         return self._free > 0 and self._held[tenant] < self._share
 
     def _give(self, tenant: str) -> Turn:
-        turn = Turn(tenant, asyncio.get_running_loop().time())
+        turn = Turn(tenant, time.monotonic())
         self._free -= 1
         self._held[tenant] += 1
         self._turns[turn] = None
@@ -128,16 +134,16 @@ class Turns:
 
     def _expire(self) -> None:
         """Take turns away that were kept for too long, and see to it again while somebody waits."""
-        loop = asyncio.get_running_loop()
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        now_s = loop.time()
+        now_s = time.monotonic()
         while self._turns and (oldest := next(iter(self._turns))).since_s + TURN_S <= now_s:
             self._take(oldest)
         self._call()
         if self._lines and self._turns:
-            self._expiry = loop.call_at(next(iter(self._turns)).since_s + TURN_S, self._expire)
+            rest_s = next(iter(self._turns)).since_s + TURN_S - now_s
+            self._expiry = asyncio.get_running_loop().call_later(rest_s, self._expire)
 
     def _refusal(self, detail: str) -> TooManyRequests:
         telemetry.REFUSED.labels("requests_waiting").inc()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -63,8 +64,8 @@ class SseDoor:
             return Dropped()
 
     def deadline_s(self) -> float:
-        """Return until when whoever begins to wait for the store now is held, on the loop's clock."""
-        return asyncio.get_running_loop().time() + self._hold_s
+        """Return until when whoever begins to wait for the store now is held, on the monotonic clock."""
+        return time.monotonic() + self._hold_s
 
     async def wait_store(self, call: Callable[[], Awaitable[T]], deadline_s: float) -> T:
         """Return what `call` returns, trying again while the store is away, or its caller asks for too much.
@@ -79,7 +80,7 @@ class SseDoor:
             try:
                 return await call()
             except (StoreUnavailable, TooManyRequests) as error:
-                left_s = deadline_s - asyncio.get_running_loop().time()
+                left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     raise
                 # Those who are held together do not come back together.

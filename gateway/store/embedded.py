@@ -185,6 +185,7 @@ class EmbeddedStore:
                     stdout=log,
                     stderr=log,
                     cwd=self.data_dir,
+                    env=valkey.list_variables(os.environ),
                     pass_fds=(lock,),
                     # A terminal's Ctrl-C goes to the whole group; the store must outlive the drain.
                     start_new_session=True,

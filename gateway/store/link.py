@@ -169,7 +169,7 @@ class NodeLink:
 
     def begin(self, connection: Wire, *command: Argument) -> asyncio.Future[Any]:
         """Queue one command for the next write and return the future of its reply."""
-        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Any] = connection.loop.create_future()
         connection.send(pack(command))
         self._open.append((reply, time.monotonic()))
         return reply

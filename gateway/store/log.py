@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import Any, NamedTuple
 
 import msgspec
 
+from gateway.entropy import take_random
 from gateway.errors import NotFound
 from gateway.store import keys
 from gateway.store.link import Link
@@ -165,4 +165,4 @@ def parse_notice(payload: bytes) -> Notice:
 
 def new_tags(count: int) -> tuple[int, ...]:
     """Return random 32-bit tags, never zero: an entry's seq alone would not tell a rolled-back log apart."""
-    return tuple(tag or 1 for tag in struct.unpack(f"<{count}I", os.urandom(4 * count)))
+    return tuple(tag or 1 for tag in struct.unpack(f"<{count}I", take_random(4 * count)))

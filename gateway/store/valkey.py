@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -25,6 +25,7 @@ NOT_FOUND: Final = (
 )
 OLDEST_MAJOR: Final = 7
 ANSWER_S: Final = 2.0
+AT_HAND: Final = "glibc.malloc.tcache_count=200"
 
 
 class StoreStartFailed(GatewayError):
@@ -100,6 +101,14 @@ def list_options(data_dir: Path, socket_path: Path, fsync: Fsync) -> list[str]:
         "logfile": "",
     }
     return [part for name, value in options.items() for part in (f"--{name}", value)]
+
+
+def list_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the server's environment, in which glibc keeps more of what is freed at hand: up to 7 MB.
+
+    The bundled server has no allocator of its own. What somebody has chosen for glibc stands.
+    """
+    return {"GLIBC_TUNABLES": AT_HAND, **environ}
 
 
 def prepare_process(lock: int) -> Callable[[], None]:

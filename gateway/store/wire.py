@@ -38,15 +38,17 @@ class Wire(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._paused = False
         self._flushing = False
+        # Asked once: who asks for the running loop asks the system for the process's id.
+        self.loop: Final = asyncio.get_running_loop()
         self.take: Callable[[Any], None] = _refuse
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.lost: asyncio.Future[None] = self.loop.create_future()
 
     def send(self, packed: bytes) -> None:
         """Send a command together with all others of this turn of the event loop: they share a round trip."""
         self._unsent.append(packed)
         if not self._flushing:
             self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flushing = False
@@ -65,7 +67,7 @@ class Wire(asyncio.Protocol):
         Raises:
             ResponseError: the server refused it.
         """
-        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Any] = self.loop.create_future()
         self.take = reply.set_result
         self.send(pack(command))
         await asyncio.wait([reply, self.lost], return_when=asyncio.FIRST_COMPLETED)

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.edge.heads import HEAD_BYTES
 from gateway.edge.server import HttpProtocol, drop
@@ -292,3 +295,38 @@ async def test_a_unix_socket_is_served_as_well(tmp_path: Path) -> None:
         async with asyncio.timeout(5):
             assert (await reader.read()).endswith(b"ok")
         writer.close()
+
+
+async def test_a_connection_begins_as_the_server_s_own_does() -> None:
+    """What uvicorn notes of a new connection is noted, but for the addresses, which take calls of the system."""
+    made: list[dict[str, object]] = []
+
+    def watch(kind: type[HttpToolsProtocol]) -> type[HttpToolsProtocol]:
+        class Watched(kind):  # type: ignore[valid-type, misc]
+            def connection_made(self, transport: asyncio.Transport) -> None:
+                before = dict(vars(self))
+                super().connection_made(transport)
+                made.append({name: value for name, value in vars(self).items() if before[name] is not value})
+
+        return Watched
+
+    for kind in (HttpToolsProtocol, HttpProtocol):
+        async with serve(answer_ok, http=watch(kind)) as port:
+            assert (
+                await request_bytes(port, b"GET / HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n")
+            ).startswith(b"HTTP/1.1 200 ")
+    theirs, ours = made
+    assert set(theirs) - set(ours) == {"server", "client"}
+    assert {name: type(value) for name, value in ours.items()} == {name: type(theirs[name]) for name in ours}
+
+
+@pytest.mark.parametrize("host", ["", "host: elsewhere:1\r\n"])
+async def test_a_request_that_names_no_host_is_told_of_the_address_that_it_came_to(host: str) -> None:
+    """URLs in its answer begin with that."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(str(Request(scope).base_url))(scope, receive, send)
+
+    async with serve(app) as port:
+        answer = await request_bytes(port, f"GET / HTTP/1.0\r\n{host}\r\n".encode())
+    assert answer.endswith(f"http://{'elsewhere:1' if host else f'127.0.0.1:{port}'}/".encode())

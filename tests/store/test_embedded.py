@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import anyio
+import psutil
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as StoreGone
@@ -117,6 +118,21 @@ async def test_the_store_is_durable_as_asked_and_never_evicts(tmp_path: Path, fs
         told = await redis.config_get("append*", "maxmemory-policy", "save", "port")
     assert (told["appendonly"], told["appendfsync"]) == ("yes", fsync)
     assert (told["maxmemory-policy"], told["save"], told["port"]) == ("noeviction", "", "0")
+
+
+@pytest.mark.parametrize(("chosen", "used"), [(None, valkey.AT_HAND), ("glibc.malloc.perturb=1", None)])
+async def test_the_store_s_allocator_is_tuned_unless_somebody_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str | None, used: str | None
+) -> None:
+    """The process itself has it in its environment, beside everything that the gateway has."""
+    monkeypatch.setenv("SOMETHING_ELSE", "kept")
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("GLIBC_TUNABLES", chosen)
+    async with running(tmp_path) as store:
+        assert store.pid is not None
+        environ = psutil.Process(store.pid).environ()
+    assert (environ["GLIBC_TUNABLES"], environ["SOMETHING_ELSE"]) == (used or chosen, "kept")
 
 
 async def test_a_killed_store_comes_back_with_every_acknowledged_write(tmp_path: Path) -> None:
