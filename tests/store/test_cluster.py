@@ -14,6 +14,7 @@ from ulid import ULID
 from gateway.store.cluster import HOME_SLOT
 from tests.support.clusters import Cluster, ServerProcess, find_redis, run_cluster, slot_of_run
 from tests.support.native import accepted
+from tests.support.programs import NO_REDIS
 from tests.support.readers import SseReader
 from tests.support.running import RunningGateway, run_gateway, wait_until
 from tests.support.transcripts import Transcript, read_log
@@ -28,7 +29,7 @@ async def cluster(request: pytest.FixtureRequest, anyio_backend: object) -> Asyn
     """Three primaries without replicas: of the bundled Valkey, and of the oldest Redis that a distribution has."""
     binary = find_redis() if request.param == "redis" else None
     if request.param == "redis" and binary is None:
-        pytest.skip("NOT TRIED: a cluster of Redis needs redis-server (the package redis-server)")
+        pytest.skip(NO_REDIS)
     with tempfile.TemporaryDirectory(prefix="gw-") as folder:
         async with run_cluster(Path(folder), binary=binary) as cluster:
             yield cluster

@@ -20,6 +20,7 @@ from tests.support.certificates import make_certificates
 from tests.support.clusters import Cluster, ServerProcess, find_redis, run_cluster, tls_query
 from tests.support.files import stored
 from tests.support.native import accepted, get_types
+from tests.support.programs import NO_REDIS
 from tests.support.readers import SseReader
 from tests.support.running import RunningGateway, run_gateway, wait_until
 from tests.support.transcripts import Transcript
@@ -36,7 +37,7 @@ def redis() -> Path:
     """A `redis-server` with TLS."""
     found = find_redis()
     if found is None:
-        pytest.skip("NOT TRIED: TLS to the store needs redis-server (the package redis-server)")
+        pytest.skip(NO_REDIS)
     return found
 
 
