@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -12,7 +11,7 @@ from gateway.service.access import Access
 from gateway.settings import Settings
 from gateway.store.access import AccessStore
 from gateway.store.clock import StoreClock
-from gateway.store.links import open_link
+from gateway.store.links import linked
 
 
 class Keys:
@@ -80,11 +79,5 @@ class Keys:
 @asynccontextmanager
 async def open_access(settings: Settings, store_url: str) -> AsyncIterator[Keys]:
     """Give the keys of a store, without serving."""
-    timeout_s = settings.store_timeout_s
-    link = open_link(store_url, "gateway-keys", timeout_s=timeout_s, patience_s=timeout_s)
-    task = asyncio.create_task(link.run())
-    try:
+    async with linked(store_url, "gateway-keys", timeout_s=settings.store_timeout_s) as link:
         yield Keys(Access(AccessStore(link), recheck_s=settings.access_recheck_s), StoreClock())
-    finally:
-        task.cancel()
-        await asyncio.wait([task])

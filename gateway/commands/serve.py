@@ -25,6 +25,8 @@ from gateway.errors import StoreUnavailable
 from gateway.keyring import open_access
 from gateway.settings import Settings, load, variable
 from gateway.store.embedded import EmbeddedStore
+from gateway.store.links import linked
+from gateway.store.rights import NoRights, check_rights
 
 logger = logging.getLogger(__name__)
 
@@ -118,13 +120,18 @@ async def count_keys(settings: Settings, store_url: str) -> int:
 
     Raises:
         StoreUnavailable: the detail names the variable that may be wrong.
+        NoRights: the store's user may not do what the gateway needs.
     """
     try:
+        async with linked(store_url, "gateway-start", timeout_s=settings.store_timeout_s) as link:
+            await check_rights(link)
         async with open_access(settings, store_url) as keys:
             return await keys.count()
     except StoreUnavailable as error:
         where = "the embedded store" if settings.redis_url is None else "the store of GATEWAY_REDIS_URL"
         raise StoreUnavailable(f"Cannot begin without {where}: {error.detail}", **error.facts) from error
+    except NoRights as error:
+        raise NoRights(f"Cannot begin with the store of GATEWAY_REDIS_URL: {error.detail}") from error
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from gateway import telemetry
 from gateway.errors import StoreUnavailable
@@ -83,8 +84,13 @@ class Tail:
                 del self._missed[channel]
                 self._heard.pop(channel, None)
                 self._subscription.unsubscribe(channel)
-            await asyncio.gather(*map(self._probe_one, channels))
+            await asyncio.gather(self._sync_clock(), *map(self._probe_one, channels))
             await asyncio.sleep(self._probe_s)
+
+    async def _sync_clock(self) -> None:
+        # The node that has the clock may be away while others are not; the clock is carried on meanwhile.
+        with suppress(StoreUnavailable):
+            await self._clock.sync(self._link)
 
     async def _probe_one(self, channel: str) -> None:
         missed = self._missed.setdefault(channel, 0)
@@ -105,7 +111,6 @@ class Tail:
             self._heard[channel] = heard
         heard.clear()
         began = time.monotonic()
-        await self._clock.sync(self._link)
         await self.tell(channel, b"")
         async with asyncio.timeout(self._probe_s):
             await heard.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Mapping
@@ -11,19 +10,16 @@ from typing import Final
 import msgspec
 from redis.exceptions import ResponseError
 
-from gateway.store import keys
-from gateway.store.link import Argument, Link
-from gateway.store.wire import open_wire
+from gateway.errors import StoreUnavailable
+from gateway.store.link import Link
+from gateway.store.links import linked
+from gateway.store.rights import find_refused
+from gateway.store.slots import NoLayout, SlotMap
+from gateway.store.store_url import Kind, read_url
 
 PINGS: Final = 30
 CLOCK_READS: Final = 5
 CONFIG_NAMES: Final = ("appendfsync", "save", "timeout", "maxclients", "min-replicas-to-write")
-# What the gateway cannot do without, in a form that changes nothing.
-NEEDED: Final[Mapping[str, tuple[Argument, ...]]] = {
-    "EVAL": ("EVAL", "return 1", 0),
-    "EVALSHA": ("EVALSHA", "0" * 40, 0),
-    "SPUBLISH": ("SPUBLISH", keys.probe_channel("doctor"), ""),
-}
 
 
 class StoreCondition(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +32,8 @@ class StoreCondition(msgspec.Struct, frozen=True, kw_only=True):
         round_trips_ms: Of pings, one after the other.
         refused: The commands that the gateway needs and that its user may not give.
         cluster_state: What `CLUSTER INFO` calls its state; None of a store that is no cluster.
+        info_refused: Whether `INFO` may not be asked.
+        cluster_primaries: How many nodes of the cluster have slots; 0 of a store that is no cluster.
     """
 
     info: Mapping[str, str]
@@ -44,6 +42,8 @@ class StoreCondition(msgspec.Struct, frozen=True, kw_only=True):
     round_trips_ms: tuple[float, ...]
     refused: tuple[str, ...]
     cluster_state: str | None
+    cluster_primaries: int = 0
+    info_refused: bool = False
 
     @property
     def median_ms(self) -> float:
@@ -58,15 +58,40 @@ async def read_condition(link: Link) -> StoreCondition:
         StoreUnavailable: it did not answer.
     """
     round_trips_ms = [await _time_ping_ms(link) for _ in range(PINGS)]
-    info = _fields(await link.call("INFO", "ALL"))
+    info = await _read_info(link)
+    cluster = await _read_cluster(link) if info is None or info.get("cluster_enabled") == "1" else {}
     return StoreCondition(
-        info=info,
+        info=info or {},
+        info_refused=info is None,
         config=await _read_config(link),
         clock_ahead_ms=await _read_clock_ahead_ms(link),
         round_trips_ms=tuple(round_trips_ms),
-        refused=tuple([name for name, command in NEEDED.items() if await _is_refused(link, command)]),
-        cluster_state=await _read_cluster_state(link) if info.get("cluster_enabled") == "1" else None,
+        refused=tuple(await find_refused(link)),
+        cluster_state=cluster.get("cluster_state"),
+        cluster_primaries=int(cluster.get("cluster_size", 0)),
     )
+
+
+async def read_conditions(url: str, name: str, *, timeout_s: float) -> dict[str, StoreCondition]:
+    """Ask a server, or each primary of a cluster, how it is; by its address, empty for what is no cluster.
+
+    Raises:
+        StoreUnavailable: the store did not answer.
+    """
+    store = read_url(url)
+    if store.kind is not Kind.CLUSTER:
+        async with linked(url, name, timeout_s=timeout_s) as link:
+            return {"": await read_condition(link)}
+    slots = SlotMap(store, name)
+    try:
+        await slots.refresh()
+    except NoLayout as error:
+        raise StoreUnavailable(f"The store cannot be reached: {error}.", outcome="not_written") from error
+    conditions = {}
+    for address in sorted(slots.nodes):
+        async with linked(store.node(address), name, timeout_s=timeout_s) as link:
+            conditions[address] = await read_condition(link)
+    return conditions
 
 
 async def _time_ping_ms(link: Link) -> float:
@@ -99,37 +124,18 @@ async def _read_config(link: Link) -> Mapping[str, str] | None:
     return found
 
 
-async def find_trouble(url: str) -> str | None:
-    """Return in the system's or the store's own words why no connection stands; None when one does, or nobody says."""
+async def _read_info(link: Link) -> dict[str, str] | None:
     try:
-        wire = await open_wire(url, "gateway-doctor")
-    except TimeoutError:
-        return "nothing answers in time"
-    except OSError as error:
-        # A name that is not found has a number below zero, which the system has no words for.
-        return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-    except ResponseError as error:
-        return str(error)
-    except ValueError:
-        return None
-    wire.close()
-    return None
-
-
-async def _is_refused(link: Link, command: tuple[Argument, ...]) -> bool:
-    try:
-        await link.call(*command)
-    except ResponseError as error:
-        # An unknown script is the answer of a store that would run a known one.
-        return "NOSCRIPT" not in str(error) and type(error).__name__ != "NoScriptError"
-    return False
-
-
-async def _read_cluster_state(link: Link) -> str | None:
-    try:
-        return _fields(await link.call("CLUSTER", "INFO")).get("cluster_state")
+        return _fields(await link.call("INFO", "ALL"))
     except ResponseError:
         return None
+
+
+async def _read_cluster(link: Link) -> dict[str, str]:
+    try:
+        return _fields(await link.call("CLUSTER", "INFO"))
+    except ResponseError:
+        return {}
 
 
 def _fields(reply: bytes) -> dict[str, str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
+from gateway.errors import StoreUnavailable
 from gateway.store.cluster import ClusterLink
 from gateway.store.cluster_subscription import ClusterSubscription
 from gateway.store.link import Link, NodeLink
@@ -23,6 +26,26 @@ def open_link(url: str, name: str, *, timeout_s: float = 5.0, patience_s: float 
     if store.kind is Kind.CLUSTER:
         return ClusterLink(store, name, timeout_s=timeout_s, patience_s=patience_s)
     return NodeLink(url, name, timeout_s=timeout_s, patience_s=patience_s)
+
+
+@asynccontextmanager
+async def linked(url: str, name: str, *, timeout_s: float) -> AsyncIterator[Link]:
+    """Give a link for a few calls, each of which waits `timeout_s` for a connection.
+
+    Raises:
+        StoreUnavailable: a call failed in the block; the detail has why no connection stands, if that was it.
+    """
+    link = open_link(url, name, timeout_s=timeout_s, patience_s=timeout_s)
+    running = asyncio.create_task(link.run())
+    try:
+        yield link
+    except StoreUnavailable as error:
+        if not link.trouble:
+            raise
+        raise StoreUnavailable(f"{error.detail} {link.trouble}", **error.facts) from error
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
 
 
 def open_subscription(

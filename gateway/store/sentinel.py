@@ -49,6 +49,17 @@ async def open_primary(store: StoreUrl, name: str) -> Wire:
     raise NoPrimary(f"no sentinel leads to the primary of {store.service}: {'; '.join(said)}")
 
 
+async def ask_sentinels(store: StoreUrl, name: str) -> dict[str, str | None]:
+    """Return the primary that each sentinel names, None where it does not answer or knows none."""
+    told: dict[str, str | None] = {}
+    for address in store.hosts:
+        try:
+            told[address] = await _ask_sentinel(store, address, name)
+        except (ResponseError, OSError, TimeoutError):
+            told[address] = None
+    return told
+
+
 async def _ask_sentinel(store: StoreUrl, address: str, name: str) -> str:
     wire = await open_wire(store.sentinel(address), name)
     try:

@@ -89,7 +89,7 @@ class SlotMap:
         while True:
             self._wanted.clear()
             try:
-                self._take(await self._ask_cluster())
+                await self.refresh()
                 on_told()
             except NoLayout as error:
                 self.trouble = str(error)
@@ -99,6 +99,14 @@ class SlotMap:
             with suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH_S):
                     await self._wanted.wait()
+
+    async def refresh(self) -> None:
+        """Ask the cluster for its layout once.
+
+        Raises:
+            NoLayout: nobody answered.
+        """
+        self._take(await self._ask_cluster())
 
     async def find_owner(self, key: str) -> str:
         """Ask the cluster anew who has a key.

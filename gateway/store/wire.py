@@ -81,7 +81,8 @@ class Wire(asyncio.Protocol):
     def close(self) -> None:
         """End the connection at once."""
         if self._transport is not None:
-            self._transport.abort()
+            # Not from within its own call: over TLS it would go on with what is gone.
+            asyncio.get_running_loop().call_soon(self._transport.abort)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from ulid import ULID
 
+from gateway.store.cluster import HOME_SLOT
 from tests.support.clusters import Cluster, ServerProcess, find_redis, run_cluster, slot_of_run
 from tests.support.native import accepted
+from tests.support.programs import NO_REDIS
 from tests.support.readers import SseReader
 from tests.support.running import RunningGateway, run_gateway, wait_until
 from tests.support.transcripts import Transcript, read_log
@@ -27,7 +29,7 @@ async def cluster(request: pytest.FixtureRequest, anyio_backend: object) -> Asyn
     """Three primaries without replicas: of the bundled Valkey, and of the oldest Redis that a distribution has."""
     binary = find_redis() if request.param == "redis" else None
     if request.param == "redis" and binary is None:
-        pytest.skip("NOT TRIED: a cluster of Redis needs redis-server (the package redis-server)")
+        pytest.skip(NO_REDIS)
     with tempfile.TemporaryDirectory(prefix="gw-") as folder:
         async with run_cluster(Path(folder), binary=binary) as cluster:
             yield cluster
@@ -130,3 +132,28 @@ async def test_a_slot_moves_while_its_run_is_written_and_read(cluster: Cluster, 
     assert [seq for seq, _ in log] == list(range(1, len(log) + 1))
     assert reader.transcript.seqs == [seq for seq, _ in log]
     assert [mark for _, mark in log if mark.startswith("m")] == written
+
+
+async def test_events_of_other_nodes_go_on_when_one_is_gone(tmp_path: Path) -> None:
+    """Nobody takes the dead node's place: what it had is refused as not written, and the gateway stays ready."""
+    forming = run_cluster(tmp_path, cluster_require_full_coverage="no")
+    async with forming as cluster, run_gateway(cluster.url, probe_s=0.1) as api:
+        home = await cluster.owner(HOME_SLOT)
+        doomed = next(node for node in cluster.primaries if node is not home)
+        runs = [(await api.create_run())["id"] for _ in range(RUNS)]
+        homes = {run: await cluster.owner(slot_of_run(run)) for run in runs}
+        lost = next(run for run in runs if homes[run] is doomed)
+        kept = next(run for run in runs if homes[run] is not doomed)
+        for run in (lost, kept):
+            accepted(await api.append(run, ("log", {"level": "info", "message": "begun"})))
+        reader = SseReader(api.url, api.key, kept, transcript=Transcript())
+        doomed.kill()
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(reader.run())
+            for _ in range(3):
+                refused = await api.append(lost, ("log", {"level": "info", "message": "lost"}))
+                assert (refused.status_code, refused.json()["outcome"]) == (503, "not_written"), refused.text
+                accepted(await api.append(kept, ("log", {"level": "info", "message": "kept"})))
+            await reader.transcript.reaches(7, timeout_s=2)
+            assert (await api.client.get("/readyz")).status_code == 200
+            reading.cancel()

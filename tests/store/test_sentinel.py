@@ -13,6 +13,7 @@ from gateway.store.sentinel import NoPrimary, open_store
 from tests.support.clusters import find_port, find_redis
 from tests.support.links import connect
 from tests.support.native import accepted
+from tests.support.programs import NO_REDIS
 from tests.support.running import run_gateway, wait_until
 from tests.support.sentinels import SERVICE, Watched, run_watched
 from tests.support.transcripts import read_log
@@ -25,7 +26,7 @@ async def watched(request: pytest.FixtureRequest, anyio_backend: object) -> Asyn
     """A primary, a replica and three sentinels."""
     binary = find_redis() if request.param == "redis" else None
     if request.param == "redis" and binary is None:
-        pytest.skip("NOT TRIED: sentinels of Redis need redis-server (the package redis-server)")
+        pytest.skip(NO_REDIS)
     with tempfile.TemporaryDirectory(prefix="gw-") as folder:
         async with run_watched(Path(folder), binary=binary) as watched:
             yield watched

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -13,6 +12,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from gateway.store.wire import open_wire
+from tests.support.clusters import find_port
 from tests.support.native import accepted, get_types
 from tests.support.running import RunningGateway, RunningStore, run_gateway
 from tests.support.work import claim_one, queue_run, write
@@ -20,14 +20,6 @@ from tests.support.work import claim_one, queue_run, write
 pytestmark = pytest.mark.anyio
 
 LIMIT_S = 30.0
-
-
-def find_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @pytest.fixture

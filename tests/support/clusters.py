@@ -19,6 +19,7 @@ from gateway.store.link import Argument
 from gateway.store.slots import SLOTS
 from gateway.store.valkey import find_server
 from gateway.store.wire import open_wire
+from tests.support.certificates import Certificates
 from tests.support.running import wait_until
 
 FORM_S = 30.0
@@ -42,10 +43,13 @@ def find_redis() -> Path | None:
 class ServerProcess:
     """A store's server, sentinel or node of a cluster on a port of this machine, through any number of lives."""
 
-    def __init__(self, binary: Path, folder: Path, options: Mapping[str, str], *, port: int | None = None) -> None:
+    def __init__(
+        self, binary: Path, folder: Path, options: Mapping[str, str], *, tls: Certificates | None = None
+    ) -> None:
         self.binary = binary
         self.folder = folder
-        self.port = port or find_port()
+        self.port = find_port()
+        self.tls = tls
         self.options = {
             "bind": "127.0.0.1",
             "port": str(self.port),
@@ -55,9 +59,9 @@ class ServerProcess:
             "save": "",
             "logfile": str(folder / "server.log"),
             "repl-diskless-sync-delay": "0",
+            **(_tls_options(tls, self.port) if tls else {}),
             **options,
         }
-        self.user = ""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -68,7 +72,7 @@ class ServerProcess:
     @property
     def url(self) -> str:
         """Its URL, by itself."""
-        return f"redis://{self.user}{self.address}"
+        return f"redis://{self.address}" if self.tls is None else f"rediss://{self.address}?{tls_query(self.tls)}"
 
     @property
     def lives(self) -> bool:
@@ -130,6 +134,25 @@ class ServerProcess:
             self.kill()
 
 
+def _tls_options(tls: Certificates, port: int) -> dict[str, str]:
+    """Return what has a server take TLS alone, from clients that have a certificate, and use it among its kind."""
+    return {
+        "port": "0",
+        "tls-port": str(port),
+        "tls-ca-cert-file": str(tls.authority),
+        "tls-cert-file": str(tls.certificate),
+        "tls-key-file": str(tls.key),
+        "tls-auth-clients": "yes",
+        "tls-replication": "yes",
+        "tls-cluster": "yes",
+    }
+
+
+def tls_query(tls: Certificates) -> str:
+    """Return the options of a URL by which a client trusts the authority and shows its certificate."""
+    return f"ssl_ca_certs={tls.authority}&ssl_certfile={tls.certificate}&ssl_keyfile={tls.key}"
+
+
 def read_fields(reply: object) -> dict[str, str]:
     """Return the lines of an `INFO` as names and values."""
     assert isinstance(reply, bytes)
@@ -151,7 +174,14 @@ class Cluster:
     @property
     def url(self) -> str:
         """The cluster's URL."""
-        return f"redis+cluster://{','.join(node.address for node in self.nodes)}"
+        return self.url_of("")
+
+    def url_of(self, user: str) -> str:
+        """Return the cluster's URL with a user's `name:password@`."""
+        hosts, tls = ",".join(node.address for node in self.nodes), self.nodes[0].tls
+        if tls is None:
+            return f"redis+cluster://{user}{hosts}"
+        return f"rediss+cluster://{user}{hosts}?{tls_query(tls)}"
 
     def at(self, address: str) -> ServerProcess:
         """Return the node at an address."""
@@ -238,7 +268,7 @@ class Cluster:
 
 @asynccontextmanager
 async def run_cluster(
-    folder: Path, *, binary: Path | None = None, replicas: int = 0, **options: str
+    folder: Path, *, binary: Path | None = None, replicas: int = 0, tls: Certificates | None = None, **options: str
 ) -> AsyncIterator[Cluster]:
     """Have a cluster of three primaries, each with as many replicas, for as long as the block lasts.
 
@@ -255,7 +285,7 @@ async def run_cluster(
         **{name.replace("_", "-"): value for name, value in options.items()},
     }
     nodes = [
-        ServerProcess(server, folder / f"node{index}", {**chosen, "cluster-port": str(find_port())})
+        ServerProcess(server, folder / f"node{index}", {**chosen, "cluster-port": str(find_port())}, tls=tls)
         for index in range(count)
     ]
     cluster = Cluster(nodes[:3], nodes[3:])

@@ -11,6 +11,7 @@ NODE_MAJOR = 20
 NO_CHROMIUM = "NO CHROMIUM ON THE PATH: THE CONSOLE WAS NOT TESTED (apt-get install chromium)"
 NO_NODE = "NO NODE 20 OR NEWER ON THE PATH: THE BROWSER'S CLIENT WAS NOT TESTED IN IT (apt-get install nodejs)"
 NO_TSC = "NO TYPESCRIPT ON THE PATH: THE BROWSER'S CLIENT'S TYPES WERE NOT CHECKED (apt-get install node-typescript)"
+NO_REDIS = "NO REDIS ON THE PATH: CLUSTERS, SENTINELS AND TLS OF REDIS WERE NOT TESTED (apt-get install redis-server)"
 
 
 def find_chromium() -> str | None:
@@ -30,7 +31,7 @@ def find_node() -> str | None:
 def say_what_lacks(reporter: pytest.TerminalReporter) -> None:
     """Say at the very end which programs tests were skipped for; a line among the skipped tests is overlooked."""
     reasons = " ".join(str(report.longrepr) for report in reporter.stats.get("skipped", []))
-    lacking = [words for words in (NO_CHROMIUM, NO_NODE, NO_TSC) if words in reasons]
+    lacking = [words for words in (NO_CHROMIUM, NO_NODE, NO_TSC, NO_REDIS) if words in reasons]
     if lacking:
         reporter.section("not tested here", sep="!", red=True, bold=True)
     for words in lacking:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,15 +15,17 @@ import msgspec
 from gateway.client import find_key
 from gateway.commands.doctor.finding import Finding, Ward, has_problem
 from gateway.commands.doctor.machine_ward import judge_machine
-from gateway.commands.doctor.store_ward import judge_store
+from gateway.commands.doctor.store_ward import judge_cluster, judge_sentinels, judge_store
 from gateway.commands.doctor.way_ward import judge_way
 from gateway.errors import GatewayError
 from gateway.settings import Settings, load, variable
-from gateway.store.condition import StoreCondition, find_trouble, read_condition
+from gateway.store.condition import StoreCondition, read_conditions
 from gateway.store.embedded import borrow_store
-from gateway.store.links import open_link
+from gateway.store.sentinel import ask_sentinels
+from gateway.store.store_url import Kind, read_url
 
 MARKS: Final = {"good": "ok     ", "note": "note   ", "warning": "WARNING", "problem": "PROBLEM"}
+NAME: Final = "gateway-doctor"
 ROOM: Final = max(map(len, MARKS.values()))
 
 
@@ -94,31 +95,35 @@ async def _examine_store(settings: Settings) -> Sequence[Finding]:
     ward = Ward("store")
     try:
         if settings.redis_url is not None:
-            return judge_store(await _read(settings, settings.redis_url), embedded=False)
+            return await _examine_given(settings, settings.redis_url)
         if not settings.data_dir.exists():
             # To look is not to make one.
             ward.add("answers", "note", f"There is no store yet: `gateway serve` will make one in {settings.data_dir}.")
             return ward.findings
         async with borrow_store(settings.data_dir, fsync=settings.embedded_fsync) as store_url:
-            return judge_store(await _read(settings, store_url), embedded=True)
+            (condition,) = (await _read(settings, store_url)).values()
+            return judge_store(condition, embedded=True)
     except GatewayError as error:
         where = "the embedded store" if settings.redis_url is None else "the store of GATEWAY_REDIS_URL"
-        cure = "Is it running, and are its address and password right?"
-        trouble = None if settings.redis_url is None else await find_trouble(settings.redis_url)
-        said = error.detail if trouble is None else f"{trouble.rstrip('.')}."
-        ward.add("answers", "problem", f"No answer of {where}: {said}", cure)
+        cure = "Is it running, and are its address, its password and the rights of its user right?"
+        ward.add("answers", "problem", f"No answer of {where}: {error.detail}", cure)
     return ward.findings
 
 
-async def _read(settings: Settings, store_url: str) -> StoreCondition:
-    timeout_s = settings.store_timeout_s
-    link = open_link(store_url, "gateway-doctor", timeout_s=timeout_s, patience_s=timeout_s)
-    task = asyncio.create_task(link.run())
-    try:
-        return await read_condition(link)
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
+async def _examine_given(settings: Settings, url: str) -> Sequence[Finding]:
+    conditions = await _read(settings, url)
+    store = read_url(url)
+    if store.kind is Kind.CLUSTER:
+        return judge_cluster(conditions)
+    (condition,) = conditions.values()
+    findings = judge_store(condition, embedded=False)
+    if store.kind is Kind.SENTINEL:
+        findings += judge_sentinels(await ask_sentinels(store, NAME))
+    return findings
+
+
+async def _read(settings: Settings, store_url: str) -> Mapping[str, StoreCondition]:
+    return await read_conditions(store_url, NAME, timeout_s=settings.store_timeout_s)
 
 
 def _tell_json(findings: Sequence[Finding]) -> str:

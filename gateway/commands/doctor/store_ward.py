@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 from gateway.commands.doctor.finding import Finding, Ward
 from gateway.store.condition import StoreCondition
+from gateway.store.rights import rule
 
 OLDEST_REDIS: Final = 7
 OLDEST_VALKEY: Final = 8
@@ -18,19 +21,64 @@ SLOW_MS: Final = 5.0
 SPIKE_MS: Final = 100.0
 SLOW_FORK_US: Final = 500_000
 SILENT_REPLICA_S: Final = 10
+FEWEST_SENTINELS: Final = 3
 
 
-def judge_store(condition: StoreCondition, *, embedded: bool) -> list[Finding]:
-    """Return what is to be said of a store, good and bad."""
+def judge_cluster(conditions: Mapping[str, StoreCondition]) -> list[Finding]:
+    """Return what is to be said of the primaries of a cluster: what is good of all once, what is not of each."""
+    bad: list[Finding] = []
+    good: dict[str, list[Finding]] = {}
+    for address, condition in conditions.items():
+        for finding in judge_store(condition, embedded=False, of_cluster=True):
+            if finding.level == "good":
+                good.setdefault(finding.check, []).append(finding)
+            else:
+                bad.append(msgspec.structs.replace(finding, said=f"Node {address}: {finding.said}"))
+    shown = [
+        msgspec.structs.replace(same[0], said=f"{len(same)} of {len(conditions)} nodes; the first: {same[0].said}")
+        for same in good.values()
+    ]
+    return [*shown, *bad]
+
+
+def judge_sentinels(told: Mapping[str, str | None]) -> list[Finding]:
+    """Return what is to be said of the sentinels that were named, by the primary that each names."""
     ward = Ward("store")
-    _judge_version(ward, condition.info)
-    _judge_persistence(ward, condition.info, condition.config)
-    _judge_eviction(ward, condition.info)
-    _judge_memory(ward, condition.info)
+    silent = [address for address, primary in told.items() if primary is None]
+    named = sorted({primary for primary in told.values() if primary is not None})
+    if len(named) > 1:
+        said = f"The sentinels disagree about the primary: {', '.join(named)}."
+        ward.add("sentinels", "problem", said, "Look at `SENTINEL MASTERS` at each of them.")
+    if silent:
+        said = f"{len(silent)} of {len(told)} sentinels name no primary: {', '.join(silent)}."
+        ward.add("sentinels", "warning", said, "Are they running, and is the service the one that they watch over?")
+    elif len(told) < FEWEST_SENTINELS:
+        said = f"Only {len(told)} are named: while they are away, the primary is not found."
+        ward.add("sentinels", "warning", said, "Name three or more.")
+    elif len(named) == 1:
+        ward.add("sentinels", "good", f"{len(told)} sentinels name {named[0]}.")
+    return ward.findings
+
+
+def judge_store(condition: StoreCondition, *, embedded: bool, of_cluster: bool = False) -> list[Finding]:
+    """Return what is to be said of a store, good and bad.
+
+    Args:
+        of_cluster: It was reached as a node of a cluster.
+    """
+    ward = Ward("store")
+    if condition.info_refused:
+        said = "INFO may not be asked here: version, persistence, eviction, memory and replicas were not checked."
+        ward.add("information", "note", said, "Give the store's user `+info`, or look them up with whoever hosts it.")
+    else:
+        _judge_version(ward, condition.info)
+        _judge_persistence(ward, condition.info, condition.config)
+        _judge_eviction(ward, condition.info)
+        _judge_memory(ward, condition.info)
+        _judge_replication(ward, condition.info, condition.config, embedded=embedded)
     _judge_clock(ward, condition)
     _judge_latency(ward, condition)
-    _judge_replication(ward, condition.info, condition.config, embedded=embedded)
-    _judge_cluster(ward, condition)
+    _judge_cluster(ward, condition, of_cluster=of_cluster)
     _judge_clients(ward, condition)
     _judge_rights(ward, condition)
     return ward.findings
@@ -209,10 +257,13 @@ def _is_late(replica: str) -> bool:
     return told.get("state") != "online" or int(told.get("lag", 0)) > SILENT_REPLICA_S
 
 
-def _judge_cluster(ward: Ward, condition: StoreCondition) -> None:
+def _judge_cluster(ward: Ward, condition: StoreCondition, *, of_cluster: bool) -> None:
     if condition.cluster_state is None:
         return
-    if condition.cluster_state == "ok":
+    if condition.cluster_primaries > 1 and not of_cluster:
+        said = f"The store is one of {condition.cluster_primaries} nodes of a cluster: it has some of the runs only."
+        ward.add("cluster", "problem", said, "Have GATEWAY_REDIS_URL say `redis+cluster://` and name some nodes.")
+    elif condition.cluster_state == "ok":
         ward.add("cluster", "good", "The store is a cluster, and all of its slots are served.")
     else:
         said = f"The store is a cluster in state `{condition.cluster_state}`: some slots are served by nobody."
@@ -232,9 +283,9 @@ def _judge_clients(ward: Ward, condition: StoreCondition) -> None:
 
 def _judge_rights(ward: Ward, condition: StoreCondition) -> None:
     if condition.refused:
-        said = f"The store's user may not give {', '.join(condition.refused)}: nothing can be written."
-        ward.add("rights", "problem", said, "Give it `~* &* +@all -@dangerous +info`.")
+        said = f"The store's user may not use {', '.join(condition.refused)}: the gateway needs that."
+        ward.add("rights", "problem", said, f"`ACL SETUSER` it with at least `{rule()}`.")
     else:
-        ward.add("rights", "good", "Scripts and notifications are allowed.")
+        ward.add("rights", "good", "The store's user may do all that the gateway needs.")
     if condition.config is None:
         ward.add("configuration", "note", "CONFIG may not be asked here; what only it tells was not checked.")

@@ -103,7 +103,7 @@ async def test_a_user_that_may_not_write_is_found_without_writing() -> None:
     """Scripts and notifications are tried in a form that changes nothing; the commands and a cure are told."""
     async with a_store(user="weak on >pass ~* &* +@all -eval -evalsha -config") as store:
         found = await examine(store.url.replace("unix://", "unix://weak:pass@"))
-    assert (found["rights"].level, "EVAL, EVALSHA:" in found["rights"].said) == ("problem", True)
+    assert (found["rights"].level, "use eval, evalsha:" in found["rights"].said) == ("problem", True)
 
 
 async def test_a_hosted_store_that_hides_its_configuration_is_no_problem() -> None:
