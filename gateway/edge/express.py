@@ -100,35 +100,41 @@ class Courier:
         self._serving: asyncio.Task[None] | None = None
         self._lines, self._head = b"", Head(None, -1, None)
         self._held = b""
+        self._part, self._awaited_bytes = bytearray(), 0
         self._patience: asyncio.TimerHandle | None = None
         self.busy = False
         self.closing = False
 
     def take(self, data: bytes) -> None:
         """Take what came, or leave it, and what was held before it, to the application."""
-        if self._held:
+        if self._patience is not None:
+            self._part += data
+            if len(self._part) < self._awaited_bytes:
+                # However it drips, it has no more time for it.
+                return
+            data = self.forget()
+        elif self._held:
             data, self._held = self._held + data, b""
         if self.busy:
             self._held = data
             self._line.flow.pause_reading()
             return
-        self.forget()
         length = self._measure(data)
         if length < 0:
             self._line.pass_on(data)
         elif length > len(data):
             self._line.begin_request()
-            self._held = data
+            self._part += data
+            self._awaited_bytes = length
             self._patience = self._line.loop.call_later(self._express.part_s, self.give_up)
         else:
             self._begin(data, length)
 
     def give_up(self) -> None:
-        """Leave what is held to the application."""
-        held, self._held = self._held, b""
-        self.forget()
-        if held and not self.busy:
-            self._line.pass_on(held)
+        """Leave a request that has come in part to the application."""
+        data = self.forget()
+        if data:
+            self._line.pass_on(data)
 
     def end(self) -> bool:
         """Have the connection closed after the answer under way, or tell that there is none."""
@@ -137,11 +143,13 @@ class Courier:
             self.give_up()
         return self.busy
 
-    def forget(self) -> None:
-        """Wait for nothing more."""
+    def forget(self) -> bytes:
+        """Wait for nothing more; return what had come of a request."""
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+        data, self._part = bytes(self._part), bytearray()
+        return data
 
     def _measure(self, data: bytes) -> int:
         """Return the length of the request that begins here, -1 when it is none for this way, or in parts."""

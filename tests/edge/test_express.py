@@ -240,3 +240,93 @@ async def test_a_server_that_ends_finishes_what_it_has_begun() -> None:
     assert statuses(received) == [200]
     assert b"connection: close" in received
     assert ways == ["express"]
+
+
+async def test_a_body_that_drips_has_no_more_time_than_one_that_does_not_come() -> None:
+    """It is left to the application, which has its own patience, though each piece comes soon after the last."""
+    async with serve_both(part_s=0.3) as (port, ways):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(post(body=b"x" * 10, length=100_000))
+        loop = asyncio.get_running_loop()
+        began_s, sent = loop.time(), 10
+        async with asyncio.timeout(10):
+            while not ways:
+                writer.write(b"x")
+                sent += 1
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        assert ways == ["application"]
+        assert loop.time() - began_s < 5
+        writer.write(b"x" * (100_000 - sent))
+        assert (await reader.readuntil(b"\r\n")) == b"HTTP/1.1 200 OK\r\n"
+        assert b'"bytes":100000' in await reader.readuntil(b"}")
+        writer.close()
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+async def test_a_request_in_any_pieces_is_one_request(size: int) -> None:
+    """Wherever it is cut; what comes behind it is the next."""
+    raw = post(body=b"y" * 3_000, colour="red") + post("b", colour="blue") + LAST
+    async with serve_both() as (port, ways):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for start in range(0, len(raw), size):
+            writer.write(raw[start : start + size])
+            await writer.drain()
+            await asyncio.sleep(0)
+        received = await reader.read()
+        writer.close()
+    assert statuses(received) == [200, 200, 404]
+    assert b'"colour":"red","bytes":3000' in received
+    assert b'"name":"b","colour":"blue","bytes":2' in received
+    assert len(ways) == 2
+
+
+SMUGGLED = [
+    b"Content-Length: 2\r\nContent-Length: 2",
+    b"Content-Length: 2\r\nContent-Length: 30",
+    b"Content-Length: 2, 2",
+    b"Content-Length: +2",
+    b"Content-Length: 2\r\nTransfer-Encoding: chunked",
+    b"TRANSFER-ENCODING: chunked\r\ncontent-length: 2",
+    b"Content-Length: 2\r\nTransfer-Encoding : chunked",
+    b"Content-Length: 2\r\n Transfer-Encoding: chunked",
+    b"Content-Length: 2\r\nX-A: b\r\n\tfolded",
+    b"Content-Length: 2\r\nX-A: b\nTransfer-Encoding: chunked",
+    b"Content-Length: 2\r\nX-A: b\rTransfer-Encoding: chunked",
+    b"Content-Length: 2\r\nX-A: b\x00",
+    b"Content-Length: 0x2",
+    b"Content-Length: 99999999999999999999",
+    b"Content-Length: -1",
+    b"Content_Length: 2\r\nContent-Length:2\r\nContent-Length:\t2",
+]
+
+
+@pytest.mark.parametrize("fields", SMUGGLED, ids=repr)
+async def test_what_two_servers_could_read_differently_never_goes_the_short_way(fields: bytes) -> None:
+    """Two lengths, a length and chunks, folded lines, bare line ends: refused, and nothing behind it is answered."""
+    raw = b"POST /things/a/parts HTTP/1.1\r\nHost: t\r\n" + fields + b"\r\n\r\n{}"
+    async with serve_both() as (port, ways):
+        received = await request_bytes(port, raw + post("smuggled") + LAST)
+    assert ways == []
+    assert statuses(received) == [400]
+
+
+@pytest.mark.parametrize(
+    ("raw", "served"),
+    [
+        (post().replace(b"Content-Length", b"CONTENT-LENGTH"), ["express"]),
+        (post(CONNECTION="Keep-Alive"), ["express"]),
+        (post(version="1.0", Connection="keep-alive"), ["application"]),
+        (post(Connection="close"), ["application"]),
+        (post(Expect="100-continue"), ["application"]),
+        (b"\r\n" + post(), ["application"]),
+        (post(Upgrade="h2c"), ["application"]),
+    ],
+    ids=["name in capitals", "value in capitals", "1.0", "close", "expect", "empty line before", "upgrade"],
+)
+async def test_each_spelling_of_a_head_is_answered_once(raw: bytes, served: list[str]) -> None:
+    """By either way, as HTTP says."""
+    async with serve_both() as (port, ways):
+        received = await request_bytes(port, raw + LAST)
+    assert ways == served
+    assert next(status for status in statuses(received) if status != 100) == 200
