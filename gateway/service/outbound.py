@@ -30,6 +30,11 @@ class UrlRules(msgspec.Struct, frozen=True):
     allow_http: bool = False
     allow_private: bool = False
 
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """The schemes that are spoken."""
+        return ("https", "http") if self.allow_http else ("https",)
+
 
 class Posted(msgspec.Struct, frozen=True):
     """What came of a request: the answer's status, or why there is none."""
@@ -63,9 +68,8 @@ def check_url(url: str, rules: UrlRules, path: str) -> str:
     except httpx.InvalidURL as error:
         raise InvalidBody(f"{path}: not a URL ({error}).", path=path) from None
     host = parsed.raw_host.decode("ascii")
-    schemes = ("https", "http") if rules.allow_http else ("https",)
-    if parsed.scheme not in schemes:
-        raise InvalidBody(f"{path}: the scheme must be {' or '.join(schemes)}.", path=path)
+    if parsed.scheme not in rules.schemes:
+        raise InvalidBody(f"{path}: the scheme must be {' or '.join(rules.schemes)}.", path=path)
     if parsed.userinfo:
         raise InvalidBody(f"{path}: credentials in a URL are not taken.", path=path)
     port_fits = parsed.port is None or 0 < parsed.port < 65_536
@@ -88,6 +92,7 @@ class Outbound:
     """
 
     def __init__(self, rules: UrlRules, *, timeout_s: float, connections: int) -> None:
+        self._rules = rules
         self._timeout_s = timeout_s
         trust = httpcore.default_ssl_context()
         # Also what the operator's machine trusts, SSL_CERT_FILE included.
@@ -115,7 +120,7 @@ class Outbound:
         try:
             async with (
                 asyncio.timeout(self._timeout_s),
-                self._pool.stream("GET", _target(url), headers=[(b"accept", b"application/json")]) as response,
+                self._pool.stream("GET", self._target(url), headers=[(b"accept", b"application/json")]) as response,
             ):
                 received = bytearray()
                 async for chunk in response.aiter_stream():
@@ -128,7 +133,7 @@ class Outbound:
 
     async def _post(self, url: str, headers: Iterable[tuple[str, str]], body: bytes) -> tuple[int, str | None]:
         fields = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers]
-        async with self._pool.stream("POST", _target(url), headers=fields, content=body) as response:
+        async with self._pool.stream("POST", self._target(url), headers=fields, content=body) as response:
             received_bytes = 0
             async for chunk in response.aiter_stream():
                 received_bytes += len(chunk)
@@ -137,6 +142,15 @@ class Outbound:
                     break
             found = [value for name, value in response.headers if name.lower() == b"retry-after"]
             return response.status, found[0].decode("ascii", "replace") if found else None
+
+    def _target(self, url: str) -> httpcore.URL:
+        parsed = httpx.URL(url)
+        if parsed.scheme not in self._rules.schemes:
+            # It was taken when the rules were others.
+            raise AddressRefused(f"{parsed.scheme} is not spoken")
+        return httpcore.URL(
+            scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path or b"/"
+        )
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -165,13 +179,6 @@ def _name_failure(failure: Exception) -> str:
             return "connection_lost"
         case _:
             return "not_http"
-
-
-def _target(url: str) -> httpcore.URL:
-    parsed = httpx.URL(url)
-    return httpcore.URL(
-        scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path or b"/"
-    )
 
 
 class _VettedNetwork(httpcore.AsyncNetworkBackend):

@@ -97,6 +97,16 @@ async def test_a_name_that_leads_to_a_private_address_is_refused(
     assert len(receiver.received) == 1
 
 
+async def test_a_url_that_was_taken_under_other_rules_is_not_posted_to(receiver: Receiver) -> None:
+    """An operator who forbids http:// forbids it for the webhooks that are there, too."""
+    async with outbound(UrlRules(allow_private=True)) as way:
+        posted = await way.post(receiver.url, [], b"{}")
+        fetched = await way.fetch(receiver.url, limit_bytes=100)
+    assert (posted.status, posted.error) == (None, "address_refused")
+    assert (fetched.status, fetched.error) == (None, "address_refused")
+    assert receiver.received == []
+
+
 async def test_a_redirect_is_an_answer_and_not_followed(receiver: Receiver) -> None:
     """It could lead anywhere."""
     receiver.answer = lambda _number, _got: RedirectResponse(receiver.url, 307)
