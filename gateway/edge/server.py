@@ -28,6 +28,9 @@ PROBE_S: Final = 15
 PROBES: Final = 4
 PIPELINED_REQUESTS: Final = 8
 UNSENT_BYTES: Final = 128 * 1024
+UNREAD_S: Final = 60.0
+UNREAD_BYTES: Final = 64 * 1024
+"""What a peer has to take, in so long, of answers that are complete, or all that is left of them."""
 # Linux's number, which Python's socket module does not have in every version.
 _TCP_NOTSENT_LOWAT: Final = 25
 INHERIT: Final = sys.platform == "linux"
@@ -50,6 +53,7 @@ class HttpProtocol(HttpToolsProtocol):
         express: A route whose plain requests are answered without the application.
         tuned: Whether its socket is as `tune_socket` has it.
         head_s: How long the head of a request may take.
+        unread_s: How long a peer may take next to nothing of answers that are complete.
     """
 
     def __init__(
@@ -58,10 +62,13 @@ class HttpProtocol(HttpToolsProtocol):
         express: Express | None = None,
         head_s: float = HEAD_S,
         tuned: bool = False,
+        unread_s: float = UNREAD_S,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.tuned = tuned
+        self.unread_s = unread_s
+        self.unread: asyncio.TimerHandle | None = None
         self.unfinished: list[RequestResponseCycle] = []
         self.aborting: asyncio.TimerHandle | None = None
         self.parsing = False
@@ -153,6 +160,33 @@ class HttpProtocol(HttpToolsProtocol):
             if not cycle.response_started:
                 cycle.keep_alive = False
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self.forget_unread()
+        if self.transport.get_write_buffer_size():
+            self.watch_unread()
+
+    def watch_unread(self) -> None:
+        """Have the connection ended if its peer does not take what it asked for: closing alone would wait for ever."""
+        left_bytes = self.transport.get_write_buffer_size()
+        self.unread = self.loop.call_later(self.unread_s, self.judge_unread, left_bytes)
+
+    def judge_unread(self, before_bytes: int) -> None:
+        """End a connection that took next to nothing; one whose next answer has begun is that answer's to judge."""
+        self.unread = None
+        left_bytes = self.transport.get_write_buffer_size()
+        answering = any(cycle.response_started and not cycle.response_complete for cycle in self.unfinished)
+        if left_bytes and not answering and left_bytes > before_bytes - UNREAD_BYTES:
+            self.transport.abort()
+        elif left_bytes:
+            self.watch_unread()
+
+    def forget_unread(self) -> None:
+        """Wait for no peer any more."""
+        if self.unread is not None:
+            self.unread.cancel()
+            self.unread = None
+
     def shutdown(self) -> None:
         """Close the connection, after the answer where a request is under way."""
         if self.courier is not None and self.courier.end():
@@ -164,6 +198,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.courier.forget()
         if self.aborting is not None:
             self.aborting.cancel()
+        self.forget_unread()
         self.heads.end()
         self._disconnect()
         super().connection_lost(exc)
@@ -189,6 +224,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return None
         self.connections.discard(self)
+        self.forget_unread()
         go_back = partial(_serve_next, self.config, self.server_state, self.app_state, self.express)
         stream = StreamConnection(self.transport, self.connections, go_back if cycle.keep_alive else None)
         if self.flow.write_paused:

@@ -231,6 +231,55 @@ async def test_a_head_of_any_size_takes_only_so_much() -> None:
         assert (await request_bytes(port, usual)).startswith(b"HTTP/1.1 200 ")
 
 
+LARGE = 8 * 1024 * 1024
+
+
+async def answer_at_length(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer every request with more than fits between two peers."""
+    length = str(LARGE).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+    await send({"type": "http.response.body", "body": bytes(LARGE)})
+
+
+@pytest.mark.parametrize("raw", [GET, GET * 3, GET[:-2] + b"connection: close\r\n\r\n"], ids=["one", "three", "last"])
+async def test_answers_that_nobody_reads_end_their_connection(raw: bytes) -> None:
+    """Though they are complete, and the connection was closed on them: they would be kept for as long as it stood."""
+    connections: list[HttpProtocol] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        connections.append(send.__self__.on_response.__self__)  # type: ignore[attr-defined]
+        await answer_at_length(scope, receive, send)
+
+    async with serve(app, http=partial(HttpProtocol, unread_s=0.3), timeout_keep_alive=1) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(raw)
+        await wait_until(lambda: bool(connections) and connections[0] not in connections[0].connections, timeout_s=10)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while part := await reader.read(65_536):
+                received += len(part)
+        writer.close()
+    assert received < LARGE
+
+
+async def test_an_answer_that_is_read_slowly_is_read_whole() -> None:
+    """A slow peer is not one that does not read, whatever the server wants to do with its connection meanwhile."""
+    async with serve(answer_at_length, http=partial(HttpProtocol, unread_s=1), timeout_keep_alive=1) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(GET)
+        head = await reader.readuntil(b"\r\n\r\n")
+        received = 0
+        while received < LARGE:
+            part = await reader.read(256 * 1024)
+            assert part, received
+            received += len(part)
+            # Four seconds in all; a kernel asks for more in steps of some hundred KiB.
+            await asyncio.sleep(0.5 * len(part) / 1024**2)
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert received == LARGE
+
+
 @pytest.mark.parametrize(
     "raw",
     [
