@@ -7,6 +7,7 @@ what the parser made of the bytes. URLs and TLS are redis-py's.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -17,6 +18,7 @@ from redis.exceptions import ResponseError
 Argument = str | bytes | int | float
 
 CONNECT_S: Final = 2.0
+HANDSHAKE: Final = "store handshake"
 
 pack: Final = cast(Callable[[tuple[Argument, ...]], bytes], hiredis.pack_command)
 """Return a command as it goes over the wire."""
@@ -155,7 +157,30 @@ async def _connect(options: dict[str, Any]) -> Wire:
     if issubclass(kind, UnixDomainSocketConnection):
         _, wire = await loop.create_unix_connection(Wire, options["path"])
         return wire
-    context = kind(**options).ssl_context.get() if issubclass(kind, SSLConnection) else None
     host, port = options.get("host", "localhost"), options.get("port", 6379)
-    _, wire = await loop.create_connection(Wire, host, port, ssl=context)
+    if issubclass(kind, SSLConnection):
+        return await _connect_securely(host, port, kind(**options).ssl_context.get())
+    _, wire = await loop.create_connection(Wire, host, port)
     return wire
+
+
+async def _connect_securely(host: str, port: int, context: ssl.SSLContext) -> Wire:
+    # uvloop does not stand to be told to stop within a handshake: one that nobody waits for any more comes to its end.
+    connecting = asyncio.create_task(_shake_hands(host, port, context), name=HANDSHAKE)
+    try:
+        return await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        connecting.add_done_callback(_drop)
+        raise
+
+
+async def _shake_hands(host: str, port: int, context: ssl.SSLContext) -> Wire:
+    async with asyncio.timeout(2 * CONNECT_S):
+        loop = asyncio.get_running_loop()
+        _, wire = await loop.create_connection(Wire, host, port, ssl=context, ssl_handshake_timeout=CONNECT_S)
+        return wire
+
+
+def _drop(connecting: asyncio.Task[Wire]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().close()

@@ -17,19 +17,20 @@ FAILOVER_S = 30.0
 async def kill_primary(bench: Bench, crew: Crew) -> None:
     """Kill the node that has the run, and wait until its replica has its place; afterwards it is the replica."""
     cluster = bench.the_cluster
+    await healed(cluster)
     await crew.grows(EVENTS)
     primary = await owner_of_run(cluster, crew)
     primary.kill()
     await replaced(cluster, primary, crew)
     await crew.grows(EVENTS)
     await primary.start()
-    await healed(cluster)
 
 
 async def lose_writes(bench: Bench, crew: Crew) -> None:
     """Part the replica from the node that has the run, let writers write on, kill the node: the replica that takes its
     place lacks what was written since."""
     cluster = bench.the_cluster
+    await healed(cluster)
     await crew.grows(EVENTS)
     primary = await owner_of_run(cluster, crew)
     replica = await replica_of(cluster, primary)
@@ -46,12 +47,12 @@ async def lose_writes(bench: Bench, crew: Crew) -> None:
     await replaced(cluster, primary, crew)
     await crew.grows(EVENTS)
     await primary.start()
-    await healed(cluster)
 
 
 async def freeze_primary(bench: Bench, crew: Crew) -> None:
     """Stop the node that has the run without ending its connections, until its replica has its place and after."""
     cluster = bench.the_cluster
+    await healed(cluster)
     await crew.grows(EVENTS)
     primary = await owner_of_run(cluster, crew)
     primary.freeze()
@@ -59,24 +60,24 @@ async def freeze_primary(bench: Bench, crew: Crew) -> None:
     await crew.grows(EVENTS)
     primary.thaw()
     await crew.grows(EVENTS)
-    await healed(cluster)
 
 
 async def change_roles(bench: Bench, crew: Crew) -> None:
     """Have the replica take the place of the node that has the run, in agreement with it: nothing may be lost."""
     cluster = bench.the_cluster
+    await healed(cluster)
     await crew.grows(EVENTS)
     primary = await owner_of_run(cluster, crew)
     replica = await replica_of(cluster, primary)
     await replica.ask("CLUSTER", "FAILOVER")
     await replaced(cluster, primary, crew)
     await crew.grows(EVENTS)
-    await healed(cluster)
 
 
 async def move_slot(bench: Bench, crew: Crew) -> None:
     """Move the run's slot to another node, and write while it is half moved."""
     cluster = bench.the_cluster
+    await healed(cluster)
     await crew.grows(EVENTS)
     slot = slot_of_run(crew.run_id)
     source = await cluster.owner(slot)
@@ -93,6 +94,7 @@ async def move_slot(bench: Bench, crew: Crew) -> None:
 async def kill_all(bench: Bench, crew: Crew) -> None:
     """Kill every node at once, and start them again with what is on their disks."""
     cluster = bench.the_cluster
+    await healed(cluster)
     await crew.grows(EVENTS)
     for node in cluster.nodes:
         node.kill()
@@ -100,7 +102,6 @@ async def kill_all(bench: Bench, crew: Crew) -> None:
     async with anyio.create_task_group() as starts:
         for node in cluster.nodes:
             starts.start_soon(node.start)
-    await healed(cluster)
     await crew.grows(EVENTS)
 
 

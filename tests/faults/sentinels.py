@@ -11,18 +11,19 @@ EVENTS = 40
 async def kill_primary(bench: Bench, crew: Crew) -> None:
     """Kill the primary, and wait for another; afterwards it is the replica."""
     watched = bench.the_watched
+    await watched.healed()
     await crew.grows(EVENTS)
     primary = await watched.primary()
     primary.kill()
     await watched.replaced(primary)
     await crew.grows(EVENTS)
     await primary.start()
-    await watched.healed()
 
 
 async def freeze_primary(bench: Bench, crew: Crew) -> None:
     """Stop the primary without ending its connections until another has its place, and let it go on."""
     watched = bench.the_watched
+    await watched.healed()
     await crew.grows(EVENTS)
     primary = await watched.primary()
     primary.freeze()
@@ -30,4 +31,3 @@ async def freeze_primary(bench: Bench, crew: Crew) -> None:
     await crew.grows(EVENTS)
     primary.thaw()
     await crew.grows(EVENTS)
-    await watched.healed()

@@ -12,8 +12,8 @@ from ulid import ULID
 from gateway.domain.events import NewEvent, encode_rest
 from gateway.domain.lifecycle import LIVE, Status
 from gateway.domain.run import SYSTEM, RunSpec, RunState
-from gateway.store import keys
-from gateway.store.link import Argument, Link, NodeLink
+from gateway.store import keys, links
+from gateway.store.link import Argument, Link
 from gateway.store.log import Entry, LogHead, LogName, LogReader
 from gateway.store.runs import Guard, Limits, RunStore, Write, record_changes
 
@@ -100,7 +100,7 @@ class Log:
 @asynccontextmanager
 async def open_link(url: str) -> AsyncIterator[Link]:
     """Give a connection to the store while the block runs."""
-    link = NodeLink(url, "test")
+    link = links.open_link(url, "test")
     running = asyncio.create_task(link.run())
     try:
         yield link

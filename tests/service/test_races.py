@@ -12,7 +12,8 @@ from ulid import ULID
 
 from gateway.domain.times import parse_time
 from gateway.store import keys
-from gateway.store.link import Link, NodeLink
+from gateway.store.link import Link
+from gateway.store.links import open_link
 from gateway.store.timers import TimerStore
 from tests.support.running import COMPLETE, LOG, RunningGateway, RunningStore, run_gateway, wait_until
 
@@ -24,7 +25,7 @@ ASK = {"prompt": "Go on?", "timeout_s": 3600, "on_timeout": "fail"}
 @pytest.fixture
 async def link(store: RunningStore, anyio_backend: object) -> AsyncIterator[Link]:
     """A connection of the test's own."""
-    link = NodeLink(store.url, "test-races")
+    link = open_link(store.url, "test-races")
     running = asyncio.create_task(link.run())
     yield link
     running.cancel()

@@ -16,6 +16,7 @@ import pytest
 from gateway.errors import StoreUnavailable
 from gateway.store.links import linked
 from gateway.store.rights import EVERYWHERE, NoRights, check_rights, find_refused, name_of, rule
+from gateway.store.wire import HANDSHAKE, open_wire
 from tests.support.certificates import make_certificates
 from tests.support.clusters import Cluster, ServerProcess, find_redis, run_cluster, tls_query
 from tests.support.files import stored
@@ -152,6 +153,26 @@ async def test_a_wrong_password_is_told(redis: Path) -> None:
         with pytest.raises(StoreUnavailable, match="WRONGPASS"):
             async with linked(url_of(server, "gateway:wrong@"), "test", timeout_s=1) as link:
                 await link.call("PING")
+
+
+async def test_who_stops_waiting_for_a_handshake_leaves_no_error_behind(redis: Path) -> None:
+    """A look at a cluster is given up as soon as one node has answered, wherever the others' handshakes are."""
+    failures: list[object] = []
+    loop = asyncio.get_running_loop()
+    usual = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _loop, context: failures.append(context))
+    async with secured(redis) as server:
+        for number in range(60):
+            opening = asyncio.create_task(open_wire(url_of(server), "test"))
+            await asyncio.wait([opening], timeout=number / 5_000)
+            if opening.cancel():
+                await asyncio.wait([opening])
+            else:
+                opening.result().close()
+        before = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*(task for task in before if task.get_name() == HANDSHAKE))
+    loop.set_exception_handler(usual)
+    assert failures == []
 
 
 def test_every_command_of_every_script_is_among_the_rights() -> None:

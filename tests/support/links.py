@@ -12,7 +12,8 @@ from ulid import ULID
 
 from gateway.domain.lifecycle import LIVE, Status
 from gateway.domain.run import Actor, RunSpec, RunState
-from gateway.store.link import Link, NodeLink
+from gateway.store.link import Link
+from gateway.store.links import open_link
 from gateway.store.runs import Appended, Dedupe, Guard, Limits, RunStore, Write, record_changes
 
 BEGIN_MS = 1_800_000_000_000
@@ -21,7 +22,7 @@ BEGIN_MS = 1_800_000_000_000
 @asynccontextmanager
 async def connect(url: str) -> AsyncIterator[Link]:
     """Give a link to the store for as long as the block lasts."""
-    link = NodeLink(url, "test")
+    link = open_link(url, "test")
     running = asyncio.create_task(link.run())
     try:
         yield link
