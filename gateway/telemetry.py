@@ -23,7 +23,6 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
 run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
 # In no line: only what kind of address it is is told.
-client_address: ContextVar[str | None] = ContextVar("client_address", default=None)
 
 _FAST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 

@@ -83,7 +83,8 @@ class Ledger:
 
     def _call(self) -> None:
         for called, (tenant, size) in list(self._waiting.items()):
-            if self._fits(tenant, size):
+            # Who gave up waiting takes its place in the line back itself.
+            if not called.done() and self._fits(tenant, size):
                 del self._waiting[called]
                 self._add(tenant, size)
                 called.set_result(None)

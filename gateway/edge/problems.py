@@ -215,8 +215,6 @@ class IdentifiedRequests:
         answer = _Answer(scope, request_id)
         telemetry.request_id.set(request_id)
         telemetry.trace_id.set(None if trace is None else trace.trace_id)
-        client = scope.get("client")
-        telemetry.client_address.set(None if client is None else client[0])
         if tracing.is_on():
             answer.trace(trace)
         try:

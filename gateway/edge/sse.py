@@ -42,13 +42,14 @@ class Line(NamedTuple):
     """A connection to push through.
 
     `write` takes a message's `wire` at once, or returns False; None where the server has no such way.
-    `unsent` tells how many bytes the peer has yet to take.
+    `unsent` tells how many bytes the peer has yet to take, `peer` its address.
     """
 
     send: Callable[[Message], Awaitable[None]]
     write: Callable[[bytes], bool] | None
     hang_up: Callable[[], None]
     unsent: Callable[[], int] = int
+    peer: Callable[[], str | None] = lambda: None
 
 
 Connect = Callable[[Line], Callable[[], None]]
@@ -101,7 +102,7 @@ class EventStream(Response):
         take_over = extensions.get("gateway.take_over", _keep)
         stream = take_over(scope)
         if stream is not None:
-            stream.watch(self._connect(Line(stream.send, stream.write, stream.drop, stream.unsent)))
+            stream.watch(self._connect(Line(stream.send, stream.write, stream.drop, stream.unsent, stream.peer)))
         else:
             await self._stay(extensions.get("gateway.drop"), receive, extensions.get("gateway.send", send))
 

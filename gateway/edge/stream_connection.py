@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
+from gateway.edge.peers import peer_of
+
 FLUSH_S: Final = 5.0
 SHUTDOWN_FLUSH_S: Final = 0.5
 EARLY_BYTES: Final = 16 * 1024
@@ -76,6 +78,10 @@ class StreamConnection(asyncio.Protocol):
     def unsent(self) -> int:
         """Return how many bytes were written that the peer has not taken."""
         return self._transport.get_write_buffer_size()
+
+    def peer(self) -> str | None:
+        """Return the address of the other end; None on a socket that is a file."""
+        return peer_of(self._transport)
 
     async def send(self, message: Any) -> None:
         """Write a message once the transport takes it: `{"wire": chunk}`, or the end of the body. ASGI's `send`."""

@@ -108,6 +108,7 @@ class Connection:
         self.close = websocket.scope["extensions"]["gateway.close"]
         self._waiting = websocket.scope["extensions"]["gateway.waiting"]
         self.unsent = websocket.scope["extensions"]["gateway.unsent"]
+        self.peer = websocket.scope["extensions"]["gateway.peer"]
         self.request_id = request_id_of(websocket.scope)
 
     def check_subprotocol(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import partial
 from typing import Any, Final
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -10,6 +11,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets import frames
 from websockets.protocol import State
 from websockets.server import ServerProtocol
+
+from gateway.edge.peers import peer_of
 
 FLUSH_S: Final = 5.0
 SHUTDOWN_FLUSH_S: Final = 0.5
@@ -57,6 +60,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         extensions["gateway.write"] = self.write
         extensions["gateway.waiting"] = self.take_waiting
         extensions["gateway.unsent"] = self.transport.get_write_buffer_size
+        extensions["gateway.peer"] = partial(peer_of, self.transport)
         await super().run_asgi()
 
     async def send(self, message: Any) -> None:

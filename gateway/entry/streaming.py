@@ -122,6 +122,7 @@ class SseDoor:
                 write=line.write,
                 hang_up=line.hang_up,
                 unsent=line.unsent,
+                peer=line.peer,
                 transport="sse",
                 ping=PING,
                 finish=FINISH if finite else (),

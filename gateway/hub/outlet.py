@@ -41,6 +41,11 @@ def _none_unsent() -> int:
     return 0
 
 
+def _unknown_peer() -> str | None:
+    """Know nothing of who is there."""
+    return None
+
+
 def _take_nothing(_wire: bytes) -> bool:
     """Have everything sent the ASGI way."""
     return False
@@ -69,6 +74,7 @@ class Outlet:
         send: The connection's ASGI `send`, which waits while the connection takes no more.
         write: Takes a message's `wire` at once, or returns False with nothing taken.
         unsent: How many bytes were written that the connection has not taken.
+        peer: The address of who is there; None where it has none.
         hang_up: Ends the connection without a clean end of the response.
         ping: The keep-alive messages.
         finish: The messages that end the connection cleanly when the last reader ended; empty keeps it open.
@@ -90,7 +96,6 @@ class Outlet:
         "_postponed",
         "_send",
         "_spawn",
-        "address",
         "behind_since_s",
         "busy",
         "closed",
@@ -101,6 +106,7 @@ class Outlet:
         "origin",
         "parent_span",
         "passed",
+        "peer",
         "ping",
         "readers",
         "sent_s",
@@ -120,6 +126,7 @@ class Outlet:
         transport: str,
         write: Write | None = None,
         unsent: Callable[[], int] = _none_unsent,
+        peer: Callable[[], str | None] = _unknown_peer,
         ping: Sequence[Message] = (),
         finish: Sequence[Message] = (),
         farewell: Callable[[str], Sequence[Message]] = lambda _reason: (),
@@ -136,6 +143,7 @@ class Outlet:
         self._drained: asyncio.Event | None = None
         self.write = write or _take_nothing
         self.unsent = unsent
+        self.peer = peer
         self.linger_s = linger_s
         self.ping = ping
         self.farewell = farewell
@@ -146,12 +154,11 @@ class Outlet:
         self.closed = False
         self.opened_s = self.sent_s = time.monotonic()
         # For those who watch over it: since when it is busy and with what, how many events it has passed on, and
-        # what its request was called and whence it came.
+        # what its request was called.
         self.behind_since_s = 0.0
         self.waits_for = "log"
         self.passed = 0
         self.origin = telemetry.origin()
-        self.address = telemetry.client_address.get()
         self.serial = next(_SERIALS)
         self.parent_span = tracing.subject.get() or tracing.current.get()
         self._ping_due = False

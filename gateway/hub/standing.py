@@ -71,7 +71,7 @@ def stand(outlet: Outlet, stand_id: str, grant: Any) -> Standing:
         key_id=grant.key_id,
         principal=grant.principal.id,
         transport=outlet.transport,
-        address=address_class(outlet.address),
+        address=address_class(outlet.peer()),
         request_id=outlet.origin.get("request_id"),
         trace_id=outlet.origin.get("trace_id"),
         opened_ms=round((epoch_s + outlet.opened_s) * 1_000),

@@ -211,7 +211,7 @@ async def read_drip(port: int, begin: bytes, drips: bytes) -> bytes:
 )
 async def test_a_head_that_does_not_come_ends_its_connection(begin: bytes, drips: bytes, answers: int) -> None:
     """However it is kept from coming; what was asked before is answered."""
-    async with serve(answer_ok, http=partial(HttpProtocol, head_s=0.3)) as port:
+    async with serve(answer_ok, http=partial(HttpProtocol, head_s=1.0)) as port:
         if drips:
             got = await read_drip(port, begin, drips)
         else:

@@ -155,6 +155,7 @@ class Socket:
             write=connection.write,
             hang_up=self._hang_up,
             unsent=connection.unsent,
+            peer=connection.peer,
             transport="ws",
             farewell=self._farewell,
             on_leave=self._subscriptions.forget,
