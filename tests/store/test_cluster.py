@@ -9,9 +9,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from redis.crc import key_slot
 from ulid import ULID
 
+from gateway.store import keys
 from gateway.store.cluster import HOME_SLOT
+from gateway.store.cluster_subscription import ClusterSubscription
+from gateway.store.store_url import read_url
 from tests.support.clusters import Cluster, ServerProcess, find_redis, run_cluster, slot_of_run
 from tests.support.native import accepted
 from tests.support.programs import NO_REDIS
@@ -157,3 +161,47 @@ async def test_events_of_other_nodes_go_on_when_one_is_gone(tmp_path: Path) -> N
             await reader.transcript.reaches(7, timeout_s=2)
             assert (await api.client.get("/readyz")).status_code == 200
             reading.cancel()
+
+
+async def test_a_batch_of_which_a_part_is_written_is_not_told_as_not_written(tmp_path: Path) -> None:
+    """Runs whose node is gone fail, others are there: who repeated all of it without a key would have these twice."""
+    forming = run_cluster(tmp_path, cluster_require_full_coverage="no")
+    async with forming as cluster, run_gateway(cluster.url) as api:
+        home = await cluster.owner(HOME_SLOT)
+        tenant = await cluster.owner(key_slot(keys.tenant_idempotency(api.tenant, "x").encode()))
+        doomed = next(node for node in cluster.primaries if node not in (home, tenant))
+        doomed.kill()
+        runs = [{"agent_id": "tester", "mode": "direct"}] * RUNS
+        refused = await api.client.post("/v1/runs/batch", json={"runs": runs})
+        assert (refused.status_code, refused.json()["outcome"]) == (503, "unknown"), refused.text
+        await doomed.start()
+
+        async def are_listed() -> bool:
+            answer = await api.client.get("/v1/runs")
+            return answer.status_code == 200 and bool(answer.json()["data"])
+
+        await wait_until(are_listed)
+
+
+async def test_who_waits_at_a_node_that_stands_still_is_served_where_the_channel_is_now(tmp_path: Path) -> None:
+    """As soon as the layout tells, not once the wait at the old place is over."""
+    async with run_cluster(tmp_path, cluster_require_full_coverage="no") as cluster:
+        subscription = ClusterSubscription(read_url(cluster.url), "test", timeout_s=60, on_restored=lambda: None)
+        running = asyncio.create_task(subscription.run())
+        first, second, heard = "gw:{stuck}:first", "gw:{stuck}:second", list[bytes]()
+        slot = key_slot(first.encode())
+        source = await cluster.owner(slot)
+        target, third = (node for node in cluster.primaries if node is not source)
+        await subscription.subscribe(first, heard.append)
+        source.freeze()
+        waiting = asyncio.create_task(subscription.subscribe(second, heard.append))
+        await wait_until(lambda: second in subscription._homes)
+        name = await cluster.node_id(target)
+        for node in (target, third):
+            await node.ask("CLUSTER", "SETSLOT", slot, "NODE", name)
+        subscription._slots.want()
+        await asyncio.wait_for(waiting, 30)
+        await target.ask("SPUBLISH", second, "x")
+        await wait_until(lambda: heard == [b"x"])
+        running.cancel()
+        await asyncio.wait([running])
