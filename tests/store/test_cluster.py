@@ -26,6 +26,8 @@ from tests.support.transcripts import Transcript, read_log
 pytestmark = pytest.mark.anyio
 
 RUNS = 24
+RARELY_S = 60
+"""Pause between looks at silent runs: no reader of these tests may owe an event to them."""
 
 
 @pytest.fixture(scope="module", params=["valkey", "redis"])
@@ -44,7 +46,8 @@ async def gateways(cluster: Cluster) -> AsyncIterator[list[RunningGateway]]:
     """Two gateways over it, of one tenant."""
     tenant = f"t{ULID()}"
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(run_gateway(cluster.url, tenant=tenant)) for _ in range(2)]
+        gateways = [run_gateway(cluster.url, tenant=tenant, sweep_s=RARELY_S) for _ in range(2)]
+        yield [await stack.enter_async_context(each) for each in gateways]
 
 
 async def test_runs_of_all_nodes_are_written_at_one_gateway_and_read_live_at_another(
@@ -62,7 +65,7 @@ async def test_runs_of_all_nodes_are_written_at_one_gateway_and_read_live_at_ano
             for run in runs:
                 accepted(await here.append(run, ("log", {"level": "info", "message": str(number)})))
         for reader in readers:
-            await reader.transcript.reaches(8, timeout_s=2)
+            await reader.transcript.reaches(8)
         for run in runs:
             accepted(await here.append(run, ("run.completed", {"output": None})))
     for run, reader in zip(runs, readers, strict=True):
@@ -130,7 +133,7 @@ async def test_a_slot_moves_while_its_run_is_written_and_read(cluster: Cluster, 
         moving.set()
         await writing
         head = await read_log(here.client, run)
-        await reader.transcript.reaches(len(head), timeout_s=3)
+        await reader.transcript.reaches(len(head))
         accepted(await here.append(run, ("run.completed", {"output": None})))
     log = await read_log(there.client, run)
     assert [seq for seq, _ in log] == list(range(1, len(log) + 1))
@@ -141,7 +144,7 @@ async def test_a_slot_moves_while_its_run_is_written_and_read(cluster: Cluster, 
 async def test_events_of_other_nodes_go_on_when_one_is_gone(tmp_path: Path) -> None:
     """Nobody takes the dead node's place: what it had is refused as not written, and the gateway stays ready."""
     forming = run_cluster(tmp_path, cluster_require_full_coverage="no")
-    async with forming as cluster, run_gateway(cluster.url, probe_s=0.1) as api:
+    async with forming as cluster, run_gateway(cluster.url, probe_s=0.1, sweep_s=RARELY_S) as api:
         home = await cluster.owner(HOME_SLOT)
         doomed = next(node for node in cluster.primaries if node is not home)
         runs = [(await api.create_run())["id"] for _ in range(RUNS)]
@@ -158,7 +161,7 @@ async def test_events_of_other_nodes_go_on_when_one_is_gone(tmp_path: Path) -> N
                 refused = await api.append(lost, ("log", {"level": "info", "message": "lost"}))
                 assert (refused.status_code, refused.json()["outcome"]) == (503, "not_written"), refused.text
                 accepted(await api.append(kept, ("log", {"level": "info", "message": "kept"})))
-            await reader.transcript.reaches(7, timeout_s=2)
+            await reader.transcript.reaches(7)
             assert (await api.client.get("/readyz")).status_code == 200
             reading.cancel()
 

@@ -87,7 +87,7 @@ async def live_through(api: RunningGateway) -> None:
         accepted(await api.append(run_id, LOG, writer="w", writer_seq=1))
         accepted(await api.client.post(f"/v1/runs/{run_id}/pause"))
         accepted(await api.client.post(f"/v1/runs/{run_id}/resume"))
-        await reader.transcript.reaches(6, timeout_s=5)
+        await reader.transcript.reaches(6)
         accepted(await api.append(run_id, ("run.completed", {"output": 1})))
     accepted(await api.client.get(f"/v1/runs/{run_id}/wait", params={"timeout_s": 1}))
     await put_agent(api, "worker", queue="q", retry={"max_attempts": 2}, max_concurrent=1)
@@ -113,7 +113,7 @@ async def _failed_once(api: RunningGateway, run_id: str) -> bool:
 async def test_the_least_rights_are_enough_over_tls(redis: Path) -> None:
     """Everything works, and the server's own log knows of no command that was refused."""
     async with secured(redis) as server:
-        async with run_gateway(url_of(server)) as api:
+        async with run_gateway(url_of(server), sweep_s=60) as api:
             await live_through(api)
         assert await server.ask("ACL", "LOG") == []
 
@@ -121,7 +121,7 @@ async def test_the_least_rights_are_enough_over_tls(redis: Path) -> None:
 async def test_the_least_rights_are_enough_at_a_cluster_over_tls(redis: Path) -> None:
     """As at one server, at each node."""
     async with secured_cluster(redis) as cluster:
-        async with run_gateway(cluster.url_of(USER)) as api:
+        async with run_gateway(cluster.url_of(USER), sweep_s=60) as api:
             await live_through(api)
         for node in cluster.nodes:
             assert await node.ask("ACL", "LOG") == []

@@ -17,7 +17,7 @@ from tests.support.links import connect
 from tests.support.native import accepted
 from tests.support.programs import NO_REDIS
 from tests.support.running import run_gateway, wait_until
-from tests.support.sentinels import SERVICE, Watched, run_watched
+from tests.support.sentinels import FORM_S, SERVICE, Watched, run_watched
 from tests.support.transcripts import read_log
 
 pytestmark = pytest.mark.anyio
@@ -94,7 +94,7 @@ async def test_a_gateway_follows_the_primary_that_sentinels_promote(watched: Wat
             assert answer.status_code in (200, 503), answer.text
             return answer.status_code == 200
 
-        await wait_until(is_written)
+        await wait_until(is_written, timeout_s=FORM_S)
         assert await watched.find_primary() == replica.address
         marks = [mark for _, mark in await read_log(api.client, run)]
         assert marks[-2:] == ["before", "after"]
