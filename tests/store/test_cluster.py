@@ -12,6 +12,8 @@ import pytest
 from redis.crc import key_slot
 from ulid import ULID
 
+from gateway.app import build
+from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.cluster import HOME_SLOT
 from gateway.store.cluster_subscription import ClusterSubscription
@@ -208,3 +210,39 @@ async def test_who_waits_at_a_node_that_stands_still_is_served_where_the_channel
         await wait_until(lambda: heard == [b"x"])
         running.cancel()
         await asyncio.wait([running])
+
+
+async def test_timers_of_other_nodes_fire_when_one_is_gone(tmp_path: Path) -> None:
+    """Runs whose own node and whose timer's node are there begin when they are due."""
+    async with run_cluster(tmp_path, cluster_require_full_coverage="no") as cluster, run_gateway(cluster.url) as api:
+        homes = [HOME_SLOT, key_slot(keys.tenant_idempotency(api.tenant, "x").encode())]
+        homes.append(key_slot(keys.queue(api.tenant, "default")[0].encode()))
+        needed = [await cluster.owner(slot) for slot in homes]
+        partitions = [await cluster.owner(key_slot(keys.timers(n).encode())) for n in range(keys.PARTITIONS)]
+        doomed = next(node for node in cluster.primaries if node not in needed and node in partitions)
+        body = {"agent_id": "tester", "mode": "direct", "delay_s": 5}
+        runs = [accepted(await api.client.post("/v1/runs", json=body), 201)["id"] for _ in range(RUNS)]
+        kept = [
+            run
+            for run in runs
+            if doomed not in (await cluster.owner(slot_of_run(run)), partitions[keys.partition(run)])
+        ]
+        doomed.kill()
+        assert kept
+
+        async def have_begun() -> bool:
+            found = [await api.client.get(f"/v1/runs/{run}") for run in kept]
+            return all(answer.json()["status"] != "delayed" for answer in found if answer.status_code == 200)
+
+        await wait_until(have_begun)
+
+
+async def test_a_gateway_starts_while_the_node_that_has_the_clock_is_gone(tmp_path: Path) -> None:
+    """It answers, as it does where the whole store is away."""
+    async with run_cluster(tmp_path, cluster_require_full_coverage="no") as cluster:
+        (await cluster.owner(HOME_SLOT)).kill()
+        gateway = build(Settings(store_timeout_s=1), cluster.url, dev_key="gwk_a_key_for_this_test_alone_0123456789")
+        try:
+            await gateway.start()
+        finally:
+            await gateway.aclose()
