@@ -7,6 +7,7 @@ import logging
 import random
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib import import_module
 
 from starlette.applications import Starlette
@@ -286,7 +287,9 @@ class Gateway:
         """Start the tasks and wait a while for the store; requests are answered whether or not it came."""
         self._tasks = asyncio.create_task(self._run())
         if await self._writes.wait_up(self._settings.store_timeout_s):
-            await self.clock.sync(self._writes)
+            # The node of a cluster that has the clock may be away while others are not.
+            with suppress(StoreUnavailable):
+                await self.clock.sync(self._writes)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:

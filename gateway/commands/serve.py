@@ -26,7 +26,7 @@ from gateway.keyring import open_access
 from gateway.settings import Settings, load, variable
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.links import linked
-from gateway.store.rights import NoRights, check_rights
+from gateway.store.rights import NoRights, StoreTooOld, check_rights
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ async def count_keys(settings: Settings, store_url: str) -> int:
 
     Raises:
         StoreUnavailable: the detail names the variable that may be wrong.
-        NoRights: the store's user may not do what the gateway needs.
+        NoRights, StoreTooOld: the store's user, or the store, cannot do what the gateway needs.
     """
     try:
         async with linked(store_url, "gateway-start", timeout_s=settings.store_timeout_s) as link:
@@ -130,8 +130,8 @@ async def count_keys(settings: Settings, store_url: str) -> int:
     except StoreUnavailable as error:
         where = "the embedded store" if settings.redis_url is None else "the store of GATEWAY_REDIS_URL"
         raise StoreUnavailable(f"Cannot begin without {where}: {error.detail}", **error.facts) from error
-    except NoRights as error:
-        raise NoRights(f"Cannot begin with the store of GATEWAY_REDIS_URL: {error.detail}") from error
+    except (NoRights, StoreTooOld) as error:
+        raise type(error)(f"Cannot begin with the store of GATEWAY_REDIS_URL: {error.detail}") from error
 
 
 @asynccontextmanager

@@ -21,7 +21,9 @@ class Waits:
         self._over = True
         now_s = asyncio.get_running_loop().time()
         for deadline in self._deadlines:
-            deadline.reschedule(now_s)
+            # One that has come in this very turn cannot be moved any more.
+            if not deadline.expired():
+                deadline.reschedule(now_s)
 
     @asynccontextmanager
     async def at_most(self, wait_s: float) -> AsyncIterator[None]:

@@ -49,7 +49,8 @@ class Batches:
 
         Raises:
             IdempotencyMismatch: the caller's key was used for other runs.
-            StoreUnavailable: what was created stays; under the same key a repeat creates the rest.
+            StoreUnavailable: what was created stays, and `outcome` is then `unknown`; under the same key a repeat
+                creates the rest.
         """
         asked = [_said(wish) for wish in wishes]
         settled = await self._once.settle(caller, ACTION, [batch_id, asked], batch_id or str(ULID()))
@@ -57,17 +58,14 @@ class Batches:
         for start in range(0, len(wishes), AT_ONCE):
             some = [_of_batch(wish, settled) for wish in wishes[start : start + AT_ONCE]]
             results += await self._create_some([_for_one(caller, start + n) for n in range(len(some))], some)
+            _check_stored(results)
         return Batch(settled, results)
 
     async def _create_some(
         self, callers: Sequence[Caller], wishes: Sequence[Wish | GatewayError]
     ) -> list[Run | GatewayError]:
         planned = await asyncio.gather(*map(self._plan, callers, wishes))
-        made = await asyncio.gather(*map(self._carry_out, planned))
-        for result in made:
-            if isinstance(result, StoreUnavailable):
-                raise result
-        return made
+        return await asyncio.gather(*map(self._carry_out, planned))
 
     async def _plan(self, caller: Caller, wish: Wish | GatewayError) -> Run | Planned | GatewayError:
         if isinstance(wish, GatewayError):
@@ -85,6 +83,17 @@ class Batches:
             return await self._runs.carry_out(planned)
         except GatewayError as error:
             return error
+
+
+def _check_stored(results: Sequence[Run | GatewayError]) -> None:
+    """Refuse the whole batch where the store was away for one: of others, something may have been written."""
+    failed = [result for result in results if isinstance(result, StoreUnavailable)]
+    if not failed:
+        return
+    in_doubt = any(error.facts["outcome"] != "not_written" for error in failed)
+    if in_doubt or any(isinstance(result, Run) for result in results):
+        raise StoreUnavailable(failed[0].detail, outcome="unknown") from failed[0]
+    raise failed[0]
 
 
 def _said(wish: Wish | GatewayError) -> object:

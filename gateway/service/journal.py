@@ -133,7 +133,7 @@ class Journal:
             count_status(run)
         if waits_for_others(run):
             # They may have ended before anybody could know that this run waits for them.
-            await self._timers.arm(spec.id, draft.at_ms)
+            await self._look_soon(run.id, draft.at_ms)
         await self.aftermath.finish(run, change_id, {event.type for event in draft.events})
         return run
 
@@ -346,6 +346,13 @@ class Journal:
         except StoreUnavailable:
             # It was armed before the write; only a look in between could have put it away.
             logger.warning("timer of run %s was not armed again", after.id)
+
+    async def _look_soon(self, run_id: str, now_ms: int) -> None:
+        try:
+            await self._timers.arm(run_id, now_ms)
+        except StoreUnavailable:
+            # The run is there, and must not be told as not written: it is looked at a little later.
+            logger.warning("run %s is looked at later", run_id)
 
 
 def _moves(run: Run, draft: Draft) -> bool:

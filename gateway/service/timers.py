@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from ulid import ULID
@@ -86,7 +87,10 @@ class Timers:
                 partitions, round_at_s = ALL_PARTITIONS, loop.time() + POLL_S
             try:
                 taken = await self._timers.take(most=TAKE_MOST, hide_ms=HIDE_MS, partitions=partitions)
-                if self._listening_since_ms is None:
+                if len(taken) < len(partitions):
+                    # Whoever executes runs may not be heard either; that time is not held against anybody.
+                    self._listening_since_ms = None
+                elif partitions == ALL_PARTITIONS and self._listening_since_ms is None:
                     self._listening_since_ms = taken[0].now_ms
                 if partitions == ALL_PARTITIONS:
                     self._measure_lag(taken)
@@ -201,7 +205,9 @@ class Timers:
                     continue
                 before_ms = self._journal.clock.now_ms() - STUCK_MS
                 for tenant in await self._indexes.tenants():
-                    await self.finish_changes(tenant, before_ms=before_ms)
+                    # What one node of a cluster has does not wait for another that is away.
+                    with suppress(StoreUnavailable):
+                        await self.finish_changes(tenant, before_ms=before_ms)
             except StoreUnavailable:
                 pass
             except Exception:
@@ -211,12 +217,13 @@ class Timers:
         """Bring queues and indexes to what the records of changes say that were begun before, and never finished."""
         now_ms = self._journal.clock.now_ms()
         for note in await self._indexes.stuck_changes(tenant, before_ms):
-            run = await self._store.load_any(note.run_id)
-            if run is not None:
-                await self._journal.aftermath.reindex(run, note.change_id)
-            elif note.begun_ms < now_ms - ABANDONED_MS:
-                # Never created, or removed by somebody who did not get to its files and the indexes.
-                await self._runs.forget(tenant, note.run_id, note.change_id)
+            with suppress(StoreUnavailable):
+                run = await self._store.load_any(note.run_id)
+                if run is not None:
+                    await self._journal.aftermath.reindex(run, note.change_id)
+                elif note.begun_ms < now_ms - ABANDONED_MS:
+                    # Never created, or removed by somebody who did not get to its files and the indexes.
+                    await self._runs.forget(tenant, note.run_id, note.change_id)
 
 
 def _kind_of(member: str) -> tuple[str, str]:

@@ -39,6 +39,13 @@ def slot_of(command: tuple[Argument, ...]) -> int:
     return key_slot(key if isinstance(key, bytes) else str(key).encode())
 
 
+class NoNode(StoreUnavailable):
+    """No connection stands to the node that has a slot, or nobody is known to have it."""
+
+    def __init__(self) -> None:
+        super().__init__("The store's node cannot be reached.", outcome="not_written")
+
+
 class ClusterLink:
     """A `Link` to the primaries of a cluster.
 
@@ -114,7 +121,7 @@ class ClusterLink:
         address = self._slots.owner_of(key)
         node = self._nodes.get(address)
         if node is None or not node.is_up:
-            raise StoreUnavailable("The store's node cannot be reached.", outcome="not_written")
+            raise NoNode
         await node.check_primary()
         try:
             owner = await self._slots.find_owner(key)
@@ -138,14 +145,11 @@ class ClusterLink:
         node = self._nodes.get(self._slots.owner(slot))
         connection = None if node is None else node.connection
         if node is None or connection is None:
-            return await self._insist(command, slot, self._no_node())
+            return await self._insist(command, slot, NoNode())
         try:
             return await node.begin(connection, *command)
         except StoreUnavailable as failure:
             return await self._insist(command, slot, failure)
-
-    def _no_node(self) -> StoreUnavailable:
-        return StoreUnavailable("The store's node cannot be reached.", outcome="not_written")
 
     async def _insist(self, command: tuple[Argument, ...], slot: int, failure: StoreUnavailable) -> Any:
         """Make a call again, elsewhere or later, for as long as it is certain that it was not done."""
@@ -154,7 +158,9 @@ class ClusterLink:
         while True:
             asked = self._follow(failure, slot)
             if time.monotonic() - began_s > self._patience_of(failure):
-                telemetry.STORE_ERRORS.labels(failure.facts["outcome"]).inc()
+                if isinstance(failure, NoNode):
+                    # The others were counted where they failed.
+                    telemetry.STORE_ERRORS.labels("not_written").inc()
                 raise failure
             await asyncio.sleep(RESTS_S[min(tries, len(RESTS_S) - 1)])
             tries += 1
@@ -194,14 +200,14 @@ class ClusterLink:
         node = self._nodes.get(self._slots.owner(slot))
         connection = None if node is None else node.connection
         if node is None or connection is None:
-            raise self._no_node()
+            raise NoNode
         return await node.begin(connection, *command)
 
     def _node(self, address: str) -> NodeLink:
         node = self._nodes.get(address)
         if node is None:
             if self._tasks is None:
-                raise self._no_node()
+                raise NoNode
             url = self._url.node(address)
             node = NodeLink(url, self._name, timeout_s=self._timeout_s, patience_s=self._patience_s)
             self._nodes[address] = node

@@ -146,7 +146,7 @@ class ClusterSubscription:
             home = self._homes.get(channel, "")
             if address and address != home:
                 if home in self._nodes:
-                    self._nodes[home].unsubscribe(channel)
+                    self._nodes[home].release(channel)
                 self._homes[channel] = address
                 self._node(address).adopt(channel, handler)
         for address in self._nodes.keys() - self._slots.nodes - set(self._homes.values()):

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from gateway.errors import StoreUnavailable
 from gateway.store.link import Link
 from gateway.store.links import linked
-from gateway.store.rights import find_refused
+from gateway.store.rights import StoreTooOld, find_refused
 from gateway.store.slots import NoLayout, SlotMap
 from gateway.store.store_url import Kind, read_url
 
@@ -30,7 +30,8 @@ class StoreCondition(msgspec.Struct, frozen=True, kw_only=True):
         config: What `CONFIG GET` told; None where it may not be asked, as with many hosted stores.
         clock_ahead_ms: How far its clock is ahead of this machine's, give or take half of the fastest round trip.
         round_trips_ms: Of pings, one after the other.
-        refused: The commands that the gateway needs and that its user may not give.
+        refused: The commands that the gateway needs and that its user may not give; None of a store that is too old
+            to tell.
         cluster_state: What `CLUSTER INFO` calls its state; None of a store that is no cluster.
         info_refused: Whether `INFO` may not be asked.
         cluster_primaries: How many nodes of the cluster have slots; 0 of a store that is no cluster.
@@ -40,7 +41,7 @@ class StoreCondition(msgspec.Struct, frozen=True, kw_only=True):
     config: Mapping[str, str] | None
     clock_ahead_ms: float
     round_trips_ms: tuple[float, ...]
-    refused: tuple[str, ...]
+    refused: tuple[str, ...] | None
     cluster_state: str | None
     cluster_primaries: int = 0
     info_refused: bool = False
@@ -66,7 +67,7 @@ async def read_condition(link: Link) -> StoreCondition:
         config=await _read_config(link),
         clock_ahead_ms=await _read_clock_ahead_ms(link),
         round_trips_ms=tuple(round_trips_ms),
-        refused=tuple(await find_refused(link)),
+        refused=await _read_refused(link),
         cluster_state=cluster.get("cluster_state"),
         cluster_primaries=int(cluster.get("cluster_size", 0)),
     )
@@ -122,6 +123,13 @@ async def _read_config(link: Link) -> Mapping[str, str] | None:
         words = [word.decode(errors="replace") for word in reply]
         found |= dict(zip(words[::2], words[1::2], strict=True))
     return found
+
+
+async def _read_refused(link: Link) -> tuple[str, ...] | None:
+    try:
+        return tuple(await find_refused(link))
+    except StoreTooOld:
+        return None
 
 
 async def _read_info(link: Link) -> dict[str, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.errors import StoreUnavailable
+from gateway.store.store_url import join_address
 
 _WORDS = (
     "BUSY",
@@ -29,14 +30,17 @@ class Refused(StoreUnavailable):
 class Redirected(StoreUnavailable):
     """Another node of a cluster has the slot, for good or, `asks`, for the keys that have moved there already.
 
-    `address` is as the server names it, `host:port`; the host is empty when it is the one that answered.
+    `address` is `host:port`, as the layout of the cluster has it; the host is empty when it is the one that answered.
     """
 
     def __init__(self, told: str) -> None:
         super().__init__(
             "The store is one node of a cluster: GATEWAY_REDIS_URL has to say redis+cluster://.", outcome="not_written"
         )
-        word, slot, self.address = told.split(" ")[:3]
+        word, slot, address = told.split(" ")[:3]
+        # The server puts no brackets around an IPv6 address.
+        host, _, port = address.rpartition(":")
+        self.address = join_address(host, int(port))
         self.asks = word == "ASK"
         self.slot = int(slot)
 

@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 
 from gateway.errors import GatewayError
 from gateway.store.link import Link
-from gateway.store.scripts import CHECK_RIGHTS
+from gateway.store.scripts import CHECK_RIGHTS, Word
 
 _KEY: Final = "gw:{doctor}:-"
 _CHANNEL: Final = "gw:{doctor}:ev"
@@ -61,6 +61,12 @@ class NoRights(GatewayError):
     code = "store_rights"
 
 
+class StoreTooOld(GatewayError):
+    """The store is older than what the gateway needs: it lacks sharded channels and more."""
+
+    code = "store_too_old"
+
+
 def name_of(command: str) -> str:
     """Return a command as ACL rules name it."""
     words = command.lower().split()
@@ -77,13 +83,16 @@ async def find_refused(link: Link) -> list[str]:
 
     Raises:
         StoreUnavailable: the store did not answer.
+        StoreTooOld: it cannot even tell.
     """
     try:
-        _word, refused = await CHECK_RIGHTS.call(link, [], [*EVERYWHERE])
+        word, refused = await CHECK_RIGHTS.call(link, [], [*EVERYWHERE])
     except ResponseError as error:
         if not str(error).startswith("NOPERM"):
             raise
         return await _find_unscripted(link)
+    if word is Word.OLD:
+        raise StoreTooOld("the store is older than Redis 7.0; use Redis 7 or newer, or Valkey 8 or newer.")
     found = [command.decode() for command in refused]
     if set(ON_KEYS) <= set(found):
         found = [command for command in found if command not in ON_KEYS]
@@ -108,6 +117,7 @@ async def check_rights(link: Link) -> None:
 
     Raises:
         NoRights: it may not.
+        StoreTooOld: no user of it could.
         StoreUnavailable: the store did not answer.
     """
     refused = await find_refused(link)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
 from gateway.store.store_url import Kind, StoreUrl, join_address, read_url
 from gateway.store.wire import Wire, open_wire
-
-logger = logging.getLogger(__name__)
 
 MASTER: Final = b"master"
 
@@ -31,33 +29,44 @@ async def open_store(url: str, name: str) -> Wire:
 
 
 async def open_primary(store: StoreUrl, name: str) -> Wire:
-    """Return a connection to the primary that the first sentinel who knows one names.
+    """Return a connection to the primary that the first sentinel to answer names; all are asked at once, since those
+    that lie with a dead machine say nothing for long.
 
     Raises:
         NoPrimary: none does, or it is none any more.
     """
     said: list[str] = []
     tried: set[str] = set()
-    for address in store.hosts:
-        try:
-            primary = await _ask_sentinel(store, address, name)
-            if primary not in tried:
-                tried.add(primary)
-                return await _open_if_primary(store.node(primary), name)
-        except (ResponseError, OSError, TimeoutError) as error:
-            said.append(f"{address}: {error or type(error).__name__}")
+    asked = {asyncio.create_task(_hear(store, address, name)) for address in store.hosts}
+    try:
+        while asked:
+            done, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            for address, told in [task.result() for task in done]:
+                if isinstance(told, Exception):
+                    said.append(f"{address}: {told or type(told).__name__}")
+                elif told not in tried:
+                    tried.add(told)
+                    try:
+                        return await _open_if_primary(store.node(told), name)
+                    except (ResponseError, OSError, TimeoutError) as error:
+                        said.append(f"{address}: {error or type(error).__name__}")
+    finally:
+        for task in asked:
+            task.cancel()
     raise NoPrimary(f"no sentinel leads to the primary of {store.service}: {'; '.join(said)}")
 
 
 async def ask_sentinels(store: StoreUrl, name: str) -> dict[str, str | None]:
     """Return the primary that each sentinel names, None where it does not answer or knows none."""
-    told: dict[str, str | None] = {}
-    for address in store.hosts:
-        try:
-            told[address] = await _ask_sentinel(store, address, name)
-        except (ResponseError, OSError, TimeoutError):
-            told[address] = None
-    return told
+    told = await asyncio.gather(*(_hear(store, address, name) for address in store.hosts))
+    return {address: None if isinstance(primary, Exception) else primary for address, primary in told}
+
+
+async def _hear(store: StoreUrl, address: str, name: str) -> tuple[str, str | Exception]:
+    try:
+        return address, await _ask_sentinel(store, address, name)
+    except (ResponseError, OSError, TimeoutError) as error:
+        return address, error
 
 
 async def _ask_sentinel(store: StoreUrl, address: str, name: str) -> str:

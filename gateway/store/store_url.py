@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from functools import cache
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
 
@@ -23,7 +23,7 @@ _MANY = re.compile(
     r"(?:/(?P<service>[^/?]*)(?:/(?P<database>\d+))?)?(?:\?(?P<query>\S*))?"
 )
 _DEFAULT_PORTS = {Kind.CLUSTER: 6379, Kind.SENTINEL: 26379}
-_OF_SENTINELS = {"sentinel_username": "username", "sentinel_password": "password"}
+_OF_SENTINELS = frozenset({"sentinel_username", "sentinel_password"})
 
 
 class StoreUrl(msgspec.Struct, frozen=True):
@@ -55,8 +55,8 @@ class StoreUrl(msgspec.Struct, frozen=True):
     def sentinel(self, address: str) -> str:
         """Return the URL of one sentinel: TLS as for the store, and credentials of its own."""
         given = dict(self.options)
-        user = given.get("sentinel_username", "")
-        password = given.get("sentinel_password", "")
+        user = quote(given.get("sentinel_username", ""), safe="")
+        password = quote(given.get("sentinel_password", ""), safe="")
         own = [(name, value) for name, value in self.options if name not in _OF_SENTINELS and name != "db"]
         return self._join(f"{user}:{password}" if password else "", address, own, database="")
 

@@ -91,8 +91,15 @@ class Subscription:
         """Stop listening to `channel`."""
         name = channel.encode()
         self._handlers.pop(name, None)
+        self._unconfirmed.discard(name)
         if self._connection is not None:
             self._connection.send(pack(("SUNSUBSCRIBE", name)))
+            self._check_restored()
+
+    def release(self, channel: str) -> None:
+        """Hear a channel no more that another node has; who waits for its confirmation here is `Displaced`."""
+        self.unsubscribe(channel)
+        self._send_away(channel.encode())
 
     def adopt(self, channel: str, handler: Handler) -> None:
         """Hear a channel that was heard elsewhere; `on_restored` is called once the server confirmed."""
@@ -164,10 +171,13 @@ class Subscription:
         for name in names:
             self._handlers.pop(name, None)
             self._unconfirmed.discard(name)
-            for waiting in self._waiting.pop(name, []):
-                if not waiting.done():
-                    waiting.set_exception(Displaced())
+            self._send_away(name)
         self._on_displaced([name.decode() for name in names], refusal)
+
+    def _send_away(self, name: bytes) -> None:
+        for waiting in self._waiting.pop(name, []):
+            if not waiting.done():
+                waiting.set_exception(Displaced())
 
     def _hand_over(self, handler: Handler, channel: bytes, payload: bytes) -> None:
         try:
@@ -184,7 +194,6 @@ class Subscription:
         self._check_restored()
 
     def _check_restored(self) -> None:
-        self._unconfirmed &= self._handlers.keys()
         if self._restoring and not self._unconfirmed:
             self._restoring = False
             self.restores += 1

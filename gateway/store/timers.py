@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from gateway.errors import StoreUnavailable
 from gateway.store import keys
 from gateway.store.link import Link
 from gateway.store.scripts import ARM_TIMER, SETTLE_TIMER, TAKE_DUE, Word
@@ -72,8 +73,19 @@ class TimerStore:
         return rung
 
     async def take(self, *, most: int, hide_ms: int, partitions: Iterable[int] = ALL_PARTITIONS) -> list[Taken]:
-        """Take what is due, at most so many a partition; a taken timer shows again after `hide_ms` unless settled."""
-        return list(await asyncio.gather(*(self._take(n, most, hide_ms) for n in partitions)))
+        """Take what is due, at most so many a partition; a taken timer shows again after `hide_ms` unless settled.
+
+        Returns those of the partitions that could be reached: in a cluster they are on several nodes.
+
+        Raises:
+            StoreUnavailable: none could.
+        """
+        asked = await asyncio.gather(*(self._take(n, most, hide_ms) for n in partitions), return_exceptions=True)
+        failures = [each for each in asked if isinstance(each, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, StoreUnavailable) or len(failures) == len(asked):
+                raise failure
+        return [each for each in asked if isinstance(each, Taken)]
 
     async def _take(self, number: int, most: int, hide_ms: int) -> Taken:
         _word, reply = await TAKE_DUE.call(self._link, [keys.timers(number)], [most, hide_ms])

@@ -253,7 +253,7 @@ async def test_answers_that_nobody_reads_end_their_connection(raw: bytes) -> Non
     async with serve(app, http=partial(HttpProtocol, unread_s=0.3), timeout_keep_alive=1) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         writer.write(raw)
-        await wait_until(lambda: bool(connections) and connections[0] not in connections[0].connections, timeout_s=10)
+        await wait_until(lambda: bool(connections) and connections[0] not in connections[0].connections)
         received = 0
         with contextlib.suppress(ConnectionResetError):
             while part := await reader.read(65_536):
@@ -264,7 +264,7 @@ async def test_answers_that_nobody_reads_end_their_connection(raw: bytes) -> Non
 
 async def test_an_answer_that_is_read_slowly_is_read_whole() -> None:
     """A slow peer is not one that does not read, whatever the server wants to do with its connection meanwhile."""
-    async with serve(answer_at_length, http=partial(HttpProtocol, unread_s=1), timeout_keep_alive=1) as port:
+    async with serve(answer_at_length, http=partial(HttpProtocol, unread_s=2), timeout_keep_alive=1) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         writer.write(GET)
         head = await reader.readuntil(b"\r\n\r\n")

@@ -11,7 +11,7 @@ from tests.support.running import wait_until
 
 EVENTS = 40
 HALF_MOVED = 1
-FAILOVER_S = 30.0
+FAILOVER_S = 90.0
 
 
 async def kill_primary(bench: Bench, crew: Crew) -> None:

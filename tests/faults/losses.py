@@ -24,6 +24,9 @@ MIB = 1024 * 1024
 CLOCK_STEPS_S = (90, -90, 7200, -7200)
 SLOW_READERS = 30
 ROOM_MIB = 96
+DEATHS_S = 90.0
+"""How long three deaths of a store may take that is started again with pauses, on a busy machine."""
+
 BALLAST_PIECE = 64 * 1024
 
 
@@ -99,7 +102,7 @@ async def fill_disk(bench: Bench, crew: Crew) -> None:
             await is_told_why(crew)
             await stays_ready(bench)
         else:
-            await wait_until(lambda: bench.the_gateway.log.count(STORE_ENDED) > ended + 2, timeout_s=30)
+            await wait_until(lambda: bench.the_gateway.log.count(STORE_ENDED) > ended + 2, timeout_s=DEATHS_S)
     await crew.grows(EVENTS)
     assert workers == {worker.pid for worker in bench.the_gateway.serving_workers()}
 

@@ -23,7 +23,7 @@ from tests.support.writers import Writer, create_run, log_event
 
 pytestmark = pytest.mark.anyio
 
-LEAD_S = 0.4
+LEAD_S = 2.0
 DRAIN_S = 0.6
 MARGIN_S = 4.0
 READERS = 5

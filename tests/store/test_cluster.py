@@ -9,9 +9,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from redis.crc import key_slot
 from ulid import ULID
 
+from gateway.app import build
+from gateway.settings import Settings
+from gateway.store import keys
 from gateway.store.cluster import HOME_SLOT
+from gateway.store.cluster_subscription import ClusterSubscription
+from gateway.store.store_url import read_url
 from tests.support.clusters import Cluster, ServerProcess, find_redis, run_cluster, slot_of_run
 from tests.support.native import accepted
 from tests.support.programs import NO_REDIS
@@ -22,6 +28,8 @@ from tests.support.transcripts import Transcript, read_log
 pytestmark = pytest.mark.anyio
 
 RUNS = 24
+RARELY_S = 60
+"""Pause between looks at silent runs: no reader of these tests may owe an event to them."""
 
 
 @pytest.fixture(scope="module", params=["valkey", "redis"])
@@ -40,7 +48,8 @@ async def gateways(cluster: Cluster) -> AsyncIterator[list[RunningGateway]]:
     """Two gateways over it, of one tenant."""
     tenant = f"t{ULID()}"
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(run_gateway(cluster.url, tenant=tenant)) for _ in range(2)]
+        gateways = [run_gateway(cluster.url, tenant=tenant, sweep_s=RARELY_S) for _ in range(2)]
+        yield [await stack.enter_async_context(each) for each in gateways]
 
 
 async def test_runs_of_all_nodes_are_written_at_one_gateway_and_read_live_at_another(
@@ -58,7 +67,7 @@ async def test_runs_of_all_nodes_are_written_at_one_gateway_and_read_live_at_ano
             for run in runs:
                 accepted(await here.append(run, ("log", {"level": "info", "message": str(number)})))
         for reader in readers:
-            await reader.transcript.reaches(8, timeout_s=2)
+            await reader.transcript.reaches(8)
         for run in runs:
             accepted(await here.append(run, ("run.completed", {"output": None})))
     for run, reader in zip(runs, readers, strict=True):
@@ -126,7 +135,7 @@ async def test_a_slot_moves_while_its_run_is_written_and_read(cluster: Cluster, 
         moving.set()
         await writing
         head = await read_log(here.client, run)
-        await reader.transcript.reaches(len(head), timeout_s=3)
+        await reader.transcript.reaches(len(head))
         accepted(await here.append(run, ("run.completed", {"output": None})))
     log = await read_log(there.client, run)
     assert [seq for seq, _ in log] == list(range(1, len(log) + 1))
@@ -137,7 +146,7 @@ async def test_a_slot_moves_while_its_run_is_written_and_read(cluster: Cluster, 
 async def test_events_of_other_nodes_go_on_when_one_is_gone(tmp_path: Path) -> None:
     """Nobody takes the dead node's place: what it had is refused as not written, and the gateway stays ready."""
     forming = run_cluster(tmp_path, cluster_require_full_coverage="no")
-    async with forming as cluster, run_gateway(cluster.url, probe_s=0.1) as api:
+    async with forming as cluster, run_gateway(cluster.url, probe_s=0.1, sweep_s=RARELY_S) as api:
         home = await cluster.owner(HOME_SLOT)
         doomed = next(node for node in cluster.primaries if node is not home)
         runs = [(await api.create_run())["id"] for _ in range(RUNS)]
@@ -154,6 +163,86 @@ async def test_events_of_other_nodes_go_on_when_one_is_gone(tmp_path: Path) -> N
                 refused = await api.append(lost, ("log", {"level": "info", "message": "lost"}))
                 assert (refused.status_code, refused.json()["outcome"]) == (503, "not_written"), refused.text
                 accepted(await api.append(kept, ("log", {"level": "info", "message": "kept"})))
-            await reader.transcript.reaches(7, timeout_s=2)
+            await reader.transcript.reaches(7)
             assert (await api.client.get("/readyz")).status_code == 200
             reading.cancel()
+
+
+async def test_a_batch_of_which_a_part_is_written_is_not_told_as_not_written(tmp_path: Path) -> None:
+    """Runs whose node is gone fail, others are there: who repeated all of it without a key would have these twice."""
+    forming = run_cluster(tmp_path, cluster_require_full_coverage="no")
+    async with forming as cluster, run_gateway(cluster.url) as api:
+        home = await cluster.owner(HOME_SLOT)
+        tenant = await cluster.owner(key_slot(keys.tenant_idempotency(api.tenant, "x").encode()))
+        doomed = next(node for node in cluster.primaries if node not in (home, tenant))
+        doomed.kill()
+        runs = [{"agent_id": "tester", "mode": "direct"}] * RUNS
+        refused = await api.client.post("/v1/runs/batch", json={"runs": runs})
+        assert (refused.status_code, refused.json()["outcome"]) == (503, "unknown"), refused.text
+        await doomed.start()
+
+        async def are_listed() -> bool:
+            answer = await api.client.get("/v1/runs")
+            return answer.status_code == 200 and bool(answer.json()["data"])
+
+        await wait_until(are_listed)
+
+
+async def test_who_waits_at_a_node_that_stands_still_is_served_where_the_channel_is_now(tmp_path: Path) -> None:
+    """As soon as the layout tells, not once the wait at the old place is over."""
+    async with run_cluster(tmp_path, cluster_require_full_coverage="no") as cluster:
+        subscription = ClusterSubscription(read_url(cluster.url), "test", timeout_s=60, on_restored=lambda: None)
+        running = asyncio.create_task(subscription.run())
+        first, second, heard = "gw:{stuck}:first", "gw:{stuck}:second", list[bytes]()
+        slot = key_slot(first.encode())
+        source = await cluster.owner(slot)
+        target, third = (node for node in cluster.primaries if node is not source)
+        await subscription.subscribe(first, heard.append)
+        source.freeze()
+        waiting = asyncio.create_task(subscription.subscribe(second, heard.append))
+        await wait_until(lambda: second in subscription._homes)
+        name = await cluster.node_id(target)
+        for node in (target, third):
+            await node.ask("CLUSTER", "SETSLOT", slot, "NODE", name)
+        subscription._slots.want()
+        await asyncio.wait_for(waiting, 30)
+        await target.ask("SPUBLISH", second, "x")
+        await wait_until(lambda: heard == [b"x"])
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_timers_of_other_nodes_fire_when_one_is_gone(tmp_path: Path) -> None:
+    """Runs whose own node and whose timer's node are there begin when they are due."""
+    async with run_cluster(tmp_path, cluster_require_full_coverage="no") as cluster, run_gateway(cluster.url) as api:
+        homes = [HOME_SLOT, key_slot(keys.tenant_idempotency(api.tenant, "x").encode())]
+        homes.append(key_slot(keys.queue(api.tenant, "default")[0].encode()))
+        needed = [await cluster.owner(slot) for slot in homes]
+        partitions = [await cluster.owner(key_slot(keys.timers(n).encode())) for n in range(keys.PARTITIONS)]
+        doomed = next(node for node in cluster.primaries if node not in needed and node in partitions)
+        body = {"agent_id": "tester", "mode": "direct", "delay_s": 5}
+        runs = [accepted(await api.client.post("/v1/runs", json=body), 201)["id"] for _ in range(RUNS)]
+        kept = [
+            run
+            for run in runs
+            if doomed not in (await cluster.owner(slot_of_run(run)), partitions[keys.partition(run)])
+        ]
+        doomed.kill()
+        assert kept
+
+        async def have_begun() -> bool:
+            found = [await api.client.get(f"/v1/runs/{run}") for run in kept]
+            return all(answer.json()["status"] != "delayed" for answer in found if answer.status_code == 200)
+
+        await wait_until(have_begun)
+
+
+async def test_a_gateway_starts_while_the_node_that_has_the_clock_is_gone(tmp_path: Path) -> None:
+    """It answers, as it does where the whole store is away."""
+    async with run_cluster(tmp_path, cluster_require_full_coverage="no") as cluster:
+        (await cluster.owner(HOME_SLOT)).kill()
+        gateway = build(Settings(store_timeout_s=1), cluster.url, dev_key="gwk_a_key_for_this_test_alone_0123456789")
+        try:
+            await gateway.start()
+        finally:
+            await gateway.aclose()

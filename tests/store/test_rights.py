@@ -15,7 +15,7 @@ import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.store.links import linked
-from gateway.store.rights import EVERYWHERE, NoRights, check_rights, find_refused, name_of, rule
+from gateway.store.rights import EVERYWHERE, NoRights, StoreTooOld, check_rights, find_refused, name_of, rule
 from gateway.store.wire import HANDSHAKE, open_wire
 from tests.support.certificates import make_certificates
 from tests.support.clusters import Cluster, ServerProcess, find_redis, run_cluster, tls_query
@@ -23,7 +23,7 @@ from tests.support.files import stored
 from tests.support.native import accepted, get_types
 from tests.support.programs import NO_REDIS
 from tests.support.readers import SseReader
-from tests.support.running import RunningGateway, run_gateway, wait_until
+from tests.support.running import RunningGateway, RunningStore, run_gateway, wait_until
 from tests.support.transcripts import Transcript
 from tests.support.work import claim_one, put_agent, queue_run, write
 
@@ -88,7 +88,7 @@ async def live_through(api: RunningGateway) -> None:
         accepted(await api.append(run_id, LOG, writer="w", writer_seq=1))
         accepted(await api.client.post(f"/v1/runs/{run_id}/pause"))
         accepted(await api.client.post(f"/v1/runs/{run_id}/resume"))
-        await reader.transcript.reaches(6, timeout_s=5)
+        await reader.transcript.reaches(6)
         accepted(await api.append(run_id, ("run.completed", {"output": 1})))
     accepted(await api.client.get(f"/v1/runs/{run_id}/wait", params={"timeout_s": 1}))
     await put_agent(api, "worker", queue="q", retry={"max_attempts": 2}, max_concurrent=1)
@@ -114,7 +114,7 @@ async def _failed_once(api: RunningGateway, run_id: str) -> bool:
 async def test_the_least_rights_are_enough_over_tls(redis: Path) -> None:
     """Everything works, and the server's own log knows of no command that was refused."""
     async with secured(redis) as server:
-        async with run_gateway(url_of(server)) as api:
+        async with run_gateway(url_of(server), sweep_s=60) as api:
             await live_through(api)
         assert await server.ask("ACL", "LOG") == []
 
@@ -122,7 +122,7 @@ async def test_the_least_rights_are_enough_over_tls(redis: Path) -> None:
 async def test_the_least_rights_are_enough_at_a_cluster_over_tls(redis: Path) -> None:
     """As at one server, at each node."""
     async with secured_cluster(redis) as cluster:
-        async with run_gateway(cluster.url_of(USER)) as api:
+        async with run_gateway(cluster.url_of(USER), sweep_s=60) as api:
             await live_through(api)
         for node in cluster.nodes:
             assert await node.ask("ACL", "LOG") == []
@@ -145,6 +145,26 @@ async def test_who_may_do_less_is_told_what_is_missing(redis: Path) -> None:
                 with pytest.raises(NoRights, match="gateway doctor"):
                     await check_rights(link)
         assert await server.ask("DBSIZE") == 0
+
+
+async def test_a_store_that_is_too_old_is_known_by_what_it_lacks(store: RunningStore) -> None:
+    """The script's answer at a server before Redis 7.0 is a word, which is told as an error of its own."""
+    script = resources.files("gateway.store").joinpath("lua/check_rights.lua").read_text()
+    async with linked(store.url, "test", timeout_s=5) as link:
+        told = await link.call("EVAL", f"local redis = {{call = redis.call}}\n{script}", 0, "GET gw:x")
+    assert told == [b"OLD"]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while command := await reader.read(65_536):
+            for name in re.findall(rb"\r\n(CLIENT|HELLO|EVALSHA)\r\n", command):
+                writer.write(b"*1\r\n$3\r\nOLD\r\n" if name == b"EVALSHA" else b"+OK\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as old:
+        url = f"redis://127.0.0.1:{old.sockets[0].getsockname()[1]}"
+        async with linked(url, "test", timeout_s=5) as link:
+            with pytest.raises(StoreTooOld, match=r"older than Redis 7\.0"):
+                await check_rights(link)
 
 
 async def test_a_wrong_password_is_told(redis: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StoreUnavailable
+from gateway.store.link import NodeLink
 from gateway.store.sentinel import NoPrimary, open_store
 from tests.support.clusters import find_port, find_redis
 from tests.support.links import connect
 from tests.support.native import accepted
 from tests.support.programs import NO_REDIS
 from tests.support.running import run_gateway, wait_until
-from tests.support.sentinels import SERVICE, Watched, run_watched
+from tests.support.sentinels import FORM_S, SERVICE, Watched, run_watched
 from tests.support.transcripts import read_log
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +56,23 @@ async def test_a_service_that_nobody_knows_is_named(watched: Watched) -> None:
         assert "it knows no service other" in link.trouble
 
 
+async def test_sentinels_that_say_nothing_do_not_stand_in_the_way(watched: Watched) -> None:
+    """Those that answer are heard before the others' time, or that of the connection, is up."""
+
+    async def keep_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(keep_silent, "127.0.0.1", 0) as silent:
+        mute = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        url = watched.url.replace("redis+sentinel://", f"redis+sentinel://{mute},{mute},")
+        link = NodeLink(url, "tester", timeout_s=1)
+        running = asyncio.create_task(link.run())
+        assert await link.wait_up(30)
+        running.cancel()
+        await asyncio.wait([running])
+
+
 async def test_nobody_at_the_sentinels_addresses_is_an_error_of_the_network() -> None:
     """As a store that is away."""
     with pytest.raises(ConnectionError, match="no sentinel leads to the primary of runs"):
@@ -75,7 +94,7 @@ async def test_a_gateway_follows_the_primary_that_sentinels_promote(watched: Wat
             assert answer.status_code in (200, 503), answer.text
             return answer.status_code == 200
 
-        await wait_until(is_written)
+        await wait_until(is_written, timeout_s=FORM_S)
         assert await watched.find_primary() == replica.address
         marks = [mark for _, mark in await read_log(api.client, run)]
         assert marks[-2:] == ["before", "after"]

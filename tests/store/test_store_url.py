@@ -21,6 +21,8 @@ def test_sentinels_have_their_own_credentials() -> None:
     assert (store.kind, store.hosts, store.service) == (Kind.SENTINEL, ("s1:26379", "s2:26380"), "runs")
     assert store.node("10.0.0.1:6379") == "redis://:secret@10.0.0.1:6379/2"
     assert store.sentinel("s1:26379") == "redis://:other@s1:26379/"
+    quoted = read_url("redis+sentinel://s1/runs?sentinel_username=a%40b&sentinel_password=p%2Fq%2541")
+    assert quoted.sentinel("s1:26379") == "redis://a%40b:p%2Fq%2541@s1:26379/"
 
 
 @pytest.mark.parametrize("url", ["redis://store:6379/1", "unix:///run/store.sock", "rediss://a@b"])

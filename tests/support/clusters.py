@@ -22,7 +22,7 @@ from gateway.store.wire import open_wire
 from tests.support.certificates import Certificates
 from tests.support.running import wait_until
 
-FORM_S = 30.0
+FORM_S = 90.0
 NODE_TIMEOUT_MS = 1_000
 MIGRATE_MS = 5_000
 

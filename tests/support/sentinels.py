@@ -14,7 +14,7 @@ from tests.support.running import wait_until
 
 SERVICE = "runs"
 DOWN_MS = 1_000
-FORM_S = 30.0
+FORM_S = 90.0
 
 
 class SentinelProcess(ServerProcess):

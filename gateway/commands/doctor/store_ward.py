@@ -285,7 +285,7 @@ def _judge_rights(ward: Ward, condition: StoreCondition) -> None:
     if condition.refused:
         said = f"The store's user may not use {', '.join(condition.refused)}: the gateway needs that."
         ward.add("rights", "problem", said, f"`ACL SETUSER` it with at least `{rule()}`.")
-    else:
+    elif condition.refused is not None:
         ward.add("rights", "good", "The store's user may do all that the gateway needs.")
     if condition.config is None:
         ward.add("configuration", "note", "CONFIG may not be asked here; what only it tells was not checked.")

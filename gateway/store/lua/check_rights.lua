@@ -1,7 +1,8 @@
 -- Tell which commands the store's user may not give; none of them is given.
 -- KEYS  none: any node of a cluster can be asked
 -- ARGV  1 .. commands, their words parted by spaces
--- RETURNS {'OK', commands that are refused ..}
+-- RETURNS {'OK', commands that are refused ..} | {'OLD'}, from a server before Redis 7.0, which cannot tell
+if not redis.acl_check_cmd then return {'OLD'} end
 local refused = {'OK'}
 for i = 1, #ARGV do
   local words = {}

@@ -72,6 +72,7 @@ async def test_a_repeat_gets_what_the_first_is_about_to_have(
     api: RunningGateway, queue: str, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """It finds the queue empty, since the first has reserved what was in it, and does not answer with nothing."""
+    monkeypatch.setattr(work, "OTHER_S", 60)
     run_id = await queue_run(api, queue)
     caller = Caller(await api.gateway.access.authenticate(api.key, now_ms=0), idempotency_key=f"under-way-{queue}")
     service = api.gateway.services.work
