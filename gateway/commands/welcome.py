@@ -17,6 +17,8 @@ def welcome(settings: Settings, url: str, dev_key: str | None) -> str:
     lines = [f"gateway on {url}", f"  store   {store}"]
     if dev_key is not None:
         lines.append(f"  key     {dev_key}  (for development, on this machine only)")
+    else:
+        lines.append("  keys    those that are stored (`gateway keys list`): give yours as GATEWAY_KEY")
     fragment = f"#key={dev_key}" if dev_key is not None else ""
     lines += [
         "try",
