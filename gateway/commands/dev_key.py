@@ -15,7 +15,7 @@ OTHERS: Final = 0o077
 
 
 class NoKeys(GatewayError):
-    """Others could reach the gateway, and no key is stored that would tell them apart."""
+    """There is no key for those who need one: others that reach the gateway, or its demo agent."""
 
     code = "no_keys"
 
@@ -37,7 +37,8 @@ def choose_key(data_dir: Path, *, fixed: str | None, loopback: bool, stored_keys
         if stored_keys == 0:
             raise NoKeys(
                 "Other machines can reach this address and no key is stored: "
-                "make one with `gateway keys create`, or listen on 127.0.0.1."
+                "make one with `gateway keys create`, with the same GATEWAY_DATA_DIR or GATEWAY_REDIS_URL, "
+                "or listen on 127.0.0.1."
             )
         return None
     if fixed is None and stored_keys > 0:

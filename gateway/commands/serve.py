@@ -16,7 +16,7 @@ import click
 from gateway import telemetry, tracing
 from gateway.commands import listen
 from gateway.commands.crew import Crew
-from gateway.commands.dev_key import choose_key
+from gateway.commands.dev_key import NoKeys, choose_key
 from gateway.commands.metrics_dir import default_place, metrics_dir
 from gateway.commands.server import Stopping, serve_app, set_up_logging, stop_on_signals
 from gateway.commands.supervisor import Program, keep_running
@@ -94,13 +94,13 @@ async def _serve(
     if settings.dev_key is not None and not loopback:
         logger.warning("GATEWAY_DEV_KEY is ignored: other machines can reach this address")
     url = listen.format_url(sock)
+    program = plan_demo(environ, url, dev_key) if demo else None
 
     def announce() -> None:
         click.echo(welcome(settings, url, dev_key))
 
     async with anyio.create_task_group() as group:
-        if demo:
-            program = plan_demo(environ, url, dev_key)
+        if program is not None:
             group.start_soon(keep_running, program, stopping.begun)
         if settings.workers == 1:
             await serve_app(
@@ -217,12 +217,21 @@ def plan_worker(
 
 
 def plan_demo(environ: Mapping[str, str], url: str, dev_key: str | None) -> Program:
-    """Return how the demo agent is run, with the development key or the one in the environment."""
-    key = {"GATEWAY_KEY": dev_key} if dev_key is not None else {}
+    """Return how the demo agent is run, with the development key or the one in the environment.
+
+    Raises:
+        NoKeys: there is neither.
+    """
+    key = dev_key or environ.get("GATEWAY_KEY")
+    if not key:
+        raise NoKeys(
+            "The demo agent has no key: keys are stored, so no development key is made. "
+            "Give GATEWAY_KEY one with the scope admin, or, on 127.0.0.1, GATEWAY_DEV_KEY one of your choice."
+        )
     return Program(
         name="the demo agent",
         arguments=(sys.executable, "-m", "gateway", "demo"),
-        environ={**environ, "GATEWAY_URL": url, **key},
+        environ={**environ, "GATEWAY_URL": url, "GATEWAY_KEY": key},
         stop_s=STOP_MARGIN_S,
         tied=True,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -17,11 +18,17 @@ def welcome(settings: Settings, url: str, dev_key: str | None) -> str:
     lines = [f"gateway on {url}", f"  store   {store}"]
     if dev_key is not None:
         lines.append(f"  key     {dev_key}  (for development, on this machine only)")
+    else:
+        lines.append("  keys    those that are stored (`gateway keys list`): give yours as GATEWAY_KEY")
     fragment = f"#key={dev_key}" if dev_key is not None else ""
+    # Only within double quotes does a shell put in the variable.
+    authorization = '"Authorization: Bearer $GATEWAY_KEY"'
+    if dev_key is not None:
+        authorization = shlex.quote(f"Authorization: Bearer {dev_key}")
     lines += [
         "try",
         f"  watch   {url}/console/{fragment}",
-        f"  stream  curl -N -H 'Authorization: Bearer {dev_key or '$GATEWAY_KEY'}' {url}/v1/feed",
+        f"  stream  curl -N -H {authorization} {url}/v1/feed",
         f"  run     {find_own_command()} exec {_reach(url, dev_key)}-- ls -l",
     ]
     return "\n".join(lines)

@@ -314,6 +314,18 @@ async def test_others_are_served_only_with_stored_keys(tmp_path: Path) -> None:
         assert served.get("/v1/runs", key="a-known-key").status_code == 401
 
 
+async def test_a_demo_without_a_key_is_told_what_to_give_it(tmp_path: Path) -> None:
+    """Stored keys end the development key; the demo agent is not started again and again with one that is refused."""
+    assert (await run(tmp_path, "keys", "create"))[0] == 0
+    code, _, errors = await run(tmp_path, "serve", "--demo", "--port", "0")
+    assert code == 1
+    (line,) = errors.splitlines()
+    assert "GATEWAY_KEY" in line
+    assert "GATEWAY_DEV_KEY" in line
+    async with serving(tmp_path, "--demo", GATEWAY_DEV_KEY="chosen") as served:
+        assert served.key == "chosen"
+
+
 async def test_keys_are_made_listed_and_revoked_beside_a_running_gateway(tmp_path: Path) -> None:
     """The command line and the gateway see the same keys, and a list never shows one."""
     async with serving(tmp_path, GATEWAY_ACCESS_RECHECK_S="0.1") as served:

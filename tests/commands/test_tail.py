@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import sys
 import tempfile
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -279,3 +281,33 @@ async def test_runs_are_found_and_steered(gateway: RunningGateway, client: Clien
         item.data async for item in client.runs.log(run.id, types=["run.input_received"]) if isinstance(item, Event)
     ]
     assert [answer["content"] for answer in answers] == [{"n": 1}]
+
+
+async def test_an_answer_that_was_meant_as_json_is_told_how(gateway: RunningGateway, client: Client, run: Run) -> None:
+    """Text is refused by a question for a boolean; the refusal names `--json`, and with it the answer counts."""
+    question = {"prompt": "Publish?", "schema": {"type": "boolean"}}
+    await client.runs.append(run.id, [{"type": "run.waiting_for_input", "data": question}])
+    code, _, err = await finish(await start(gateway, "runs", "answer", run.id, "true"))
+    assert code == 3
+    assert err.endswith("; true was sent as text, --json sends it as JSON\n")
+    code, _, err = await finish(await start(gateway, "runs", "answer", run.id, "yes"))
+    assert (code, "--json" in err) == (3, False)
+    assert (await finish(await start(gateway, "runs", "answer", "--json", run.id, "true")))[0] == 0
+
+
+async def test_the_list_fits_a_narrow_terminal(gateway: RunningGateway, client: Client, run: Run) -> None:
+    """In 80 columns times, statuses and ids stay whole and on their line; titles give way."""
+    await client.runs.append(run.id, [{"type": "run.waiting_for_input", "data": {"prompt": "Which?"}}])
+    out = (await finish(await start(gateway, "runs")))[1]
+    (line,) = [line for line in out.splitlines() if run.id in line]
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  waiting_for_input ", line)
+
+
+@pytest.mark.parametrize(
+    ("schema", "option"),
+    [({"type": "boolean"}, "--json "), ({"type": ["string", "null"]}, ""), ({"enum": ["a"]}, ""), (True, "")],
+)
+def test_a_question_says_how_its_schema_is_answered(schema: Any, option: str) -> None:
+    """Where no text fits, the command that is shown sends JSON."""
+    (_, hint) = shown(event("run.waiting_for_input", {"request_id": "q1", "prompt": "Go on?", "schema": schema}))
+    assert hint == f"          answer: gateway runs answer {option}01J …"

@@ -17,6 +17,7 @@ from gateway.commands.demo.agent import Manner, make_agent
 from gateway.commands.demo.reports import find_folder
 from gateway.commands.demo.wishes import AT_ONCE, create_run, keep_asking
 from gateway.commands.runs.connection import EXIT_REFUSED, Connection, connection_options, explain
+from gateway.commands.welcome import find_own_command
 
 EXIT_NOT_COMPLETED = 1
 
@@ -88,7 +89,7 @@ async def _until_stopped(work: Coroutine[Any, Any, int]) -> int:
 async def _perform_once(connection: Connection, manner: Manner) -> int:
     async def see_one_through(client: Client, _worker: Worker) -> int:
         run = await create_run(client)
-        _say(f"run {run.id} (watch it: gateway tail {run.id})")
+        _say(f"run {run.id} (watch it: {find_own_command()} tail {run.id})")
         ended = await client.runs.wait(run.id)
         _say(f"run {run.id} {ended.status}")
         return 0 if ended.status == "completed" else EXIT_NOT_COMPLETED

@@ -30,6 +30,7 @@ from gateway.commands.exec.outcome import (
 )
 from gateway.commands.exec.output import Echo, Tap, relay
 from gateway.commands.exec.questions import Asker
+from gateway.commands.welcome import find_own_command
 
 HEARTBEAT_S = 60
 """After so long without a sign of life the gateway ends the run."""
@@ -75,7 +76,7 @@ async def run_command(client: Client, order: Order, say: Callable[[str], None]) 
 async def _create_and_record(client: Client, order: Order, interrupts: Interrupts, say: Callable[[str], None]) -> int:
     run = await _create(client, order)
     if not order.quiet:
-        say(f"run {run.id} (watch it: gateway tail {run.id})")
+        say(f"run {run.id} (watch it: {find_own_command()} tail {run.id})")
     begun = await _begin(client, run.id, order)
     recording = Recording(client, run.id, begun.last_seq or 0, order, interrupts, say)
     exit_code = EXIT_RECORDER

@@ -85,4 +85,4 @@ def explain(error: ClientError) -> str:
             return f"{error}; is `gateway serve` running there?"
         case Unauthenticated():
             return f"{error}; give a key with --key or GATEWAY_KEY"
-    return str(error)
+    return "; ".join([str(error), *getattr(error, "__notes__", ())])

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from gateway.client import Client, Run
+from gateway.client import ApiError, Client, Run
 from gateway.commands.runs.connection import Connection, connection_options, perform
 
 
@@ -55,8 +55,21 @@ def answer(connection: Connection, run_id: str, content: str, request_id: str | 
 
 async def _answer(connection: Connection, run_id: str, content: Any, request_id: str | None) -> None:
     async with connection.open() as client:
-        answered = await client.runs.input(run_id, content, request_id=request_id)
+        try:
+            answered = await client.runs.input(run_id, content, request_id=request_id)
+        except ApiError as error:
+            if error.code == "invalid_body" and isinstance(content, str) and _is_json(content):
+                error.add_note(f"{content} was sent as text, --json sends it as JSON")
+            raise
     click.echo(f"{run_id} took the answer to {answered.request_id} as event {answered.seq}")
+
+
+def _is_json(content: str) -> bool:
+    try:
+        msgspec.json.decode(content)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def _parse(content: str) -> Any:

@@ -16,8 +16,10 @@ from gateway.commands.tail.text import STATUS_STYLES, compact, printable
 def print_table(console: Console, runs: list[Run]) -> None:
     """Print one line a run: when, how it stands, which agent, its title and id."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("created", "status", "agent", "title"):
-        table.add_column(heading)
+    table.add_column("created", no_wrap=True, min_width=19)
+    table.add_column("status", no_wrap=True, min_width=max((len(run.status) for run in runs), default=0))
+    table.add_column("agent")
+    table.add_column("title")
     table.add_column("id", no_wrap=True, min_width=26)
     for run in runs:
         table.add_row(

@@ -74,7 +74,15 @@ def _asks(event: Event, names: Names) -> Text:
     text.append(f"  request {compact(data.get('request_id', ''))}", style="dim")
     if data.get("deadline_at"):
         text.append(f"  until {compact(data['deadline_at'])}", style="dim")
-    return text.append(f"\n          answer: gateway runs answer {printable(event.run_id)} …", style="dim")
+    option = "" if _takes_text(data.get("schema")) else "--json "
+    return text.append(f"\n          answer: gateway runs answer {option}{printable(event.run_id)} …", style="dim")
+
+
+def _takes_text(schema: Any) -> bool:
+    if not isinstance(schema, dict) or "type" not in schema:
+        return schema is not False
+    kinds = schema["type"]
+    return "string" in (kinds if isinstance(kinds, list) else [kinds])
 
 
 def _answered(event: Event, names: Names) -> Text:
