@@ -34,6 +34,13 @@ async def test_a_batch_that_was_cut_is_finished_by_its_repeat(data_dir: Path) ->
         assert [run.input for run in batch.runs] == list(range(RUNS))
         listed = [run.id async for run in client.runs.list(agent_id="batcher", page_runs=100)]
         assert listed == [run.id for run in batch.runs][::-1]
+
+        async def is_queued() -> bool:
+            # What a change left undone when it was cut is done a moment later.
+            queues = (await client.request("GET", "/v1/queues"))["data"]
+            return [queue["waiting"] for queue in queues if queue["name"] == "batch"] == [RUNS]
+
+        await wait_until(is_queued, timeout_s=60)
         claimed: list[int] = []
         while claims := await client.work.claim(["batch"], max=100, wait_s=0.1):
             claimed += [claim.run.input for claim in claims]
