@@ -178,23 +178,50 @@ class Work:
     async def _claim_now(
         self, grant: Grant, queues: Sequence[str], most: int, worker: str | None
     ) -> tuple[list[Claimed], bool]:
-        """Claim what is there; returns it and whether that is all that one answer may hold."""
+        """Claim what is there; returns it and whether that is all that one answer may hold.
+
+        Raises:
+            StoreUnavailable: it was away for some of it, and there was nothing else.
+        """
         claimed: list[Claimed] = []
-        left_bytes = CLAIM_BYTES
+        left_bytes, failure = CLAIM_BYTES, None
         for name in dict.fromkeys(queues):
             while len(claimed) < most and left_bytes > 0:
-                began_s = time.monotonic()
                 # No more at once than there is room for, if all of them are as large as they may be.
                 count = min(most - len(claimed), max(1, left_bytes // RUN_BYTES))
-                reserved = await self._queues.reserve(grant.tenant, name, count, grant.agents)
-                await self._ask_after(grant.tenant, name, reserved.suspects)
-                if not reserved.run_ids and not reserved.unfinished:
+                try:
+                    taken, failure = await self._claim_some(grant, name, count, worker)
+                except StoreUnavailable as error:
+                    taken, failure = None, error
+                claimed += taken or ()
+                left_bytes -= sum(map(_told_bytes, taken or ()))
+                if taken is None or failure is not None:
                     break
-                tries = [self._try_claim(grant, name, run_id, worker, began_s) for run_id in reserved.run_ids]
-                taken = [each for each in await asyncio.gather(*tries) if each is not None]
-                claimed += taken
-                left_bytes -= sum(map(_told_bytes, taken))
+        if failure is not None and not claimed:
+            raise failure
         return claimed, len(claimed) == most or left_bytes <= 0
+
+    async def _claim_some(
+        self, grant: Grant, name: str, count: int, worker: str | None
+    ) -> tuple[list[Claimed] | None, StoreUnavailable | None]:
+        """Claim runs of one queue; returns None where it has no more, and why some are not to be had for now.
+
+        In a cluster a run may be away while its queue and others are not: those must not be claimed for nobody.
+        """
+        began_s = time.monotonic()
+        reserved = await self._queues.reserve(grant.tenant, name, count, grant.agents)
+        await self._ask_after(grant.tenant, name, reserved.suspects)
+        if not reserved.run_ids and not reserved.unfinished:
+            return None, None
+        tries = [self._try_claim(grant, name, run_id, worker, began_s) for run_id in reserved.run_ids]
+        done = await asyncio.gather(*tries, return_exceptions=True)
+        failure = None
+        for each in done:
+            if isinstance(each, StoreUnavailable):
+                failure = each
+            elif isinstance(each, BaseException):
+                raise each
+        return [each for each in done if isinstance(each, Claimed)], failure
 
     async def _try_claim(
         self, grant: Grant, queue: str, run_id: str, worker: str | None, began_s: float

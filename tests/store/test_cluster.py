@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.crc import key_slot
@@ -212,29 +213,59 @@ async def test_who_waits_at_a_node_that_stands_still_is_served_where_the_channel
         await asyncio.wait([running])
 
 
+async def pick_doomed(cluster: Cluster, api: RunningGateway) -> tuple[ServerProcess, list[ServerProcess], str]:
+    """Return a node that has neither keys nor tenant, the node of each partition of timers, and a queue elsewhere."""
+    homes = [HOME_SLOT, key_slot(keys.tenant_idempotency(api.tenant, "x").encode())]
+    needed = [await cluster.owner(slot) for slot in homes]
+    partitions = [await cluster.owner(key_slot(keys.timers(n).encode())) for n in range(keys.PARTITIONS)]
+    doomed = next(node for node in cluster.primaries if node not in needed)
+    names = [f"q{n}" for n in range(RUNS)]
+    places = {name: await cluster.owner(key_slot(keys.queue(api.tenant, name)[0].encode())) for name in names}
+    return doomed, partitions, next(name for name in names if places[name] is not doomed)
+
+
+async def create_runs(
+    cluster: Cluster, api: RunningGateway, doomed: ServerProcess, partitions: list[ServerProcess], **body: Any
+) -> list[str]:
+    """Create runs and return those that do without a node, their timers too."""
+    body = {"agent_id": "tester", "mode": "direct", **body}
+    runs = [accepted(await api.client.post("/v1/runs", json=body), 201)["id"] for _ in range(RUNS)]
+    places = {run: (await cluster.owner(slot_of_run(run)), partitions[keys.partition(run)]) for run in runs}
+    kept = [run for run in runs if doomed not in places[run]]
+    assert kept
+    return kept
+
+
 async def test_timers_of_other_nodes_fire_when_one_is_gone(tmp_path: Path) -> None:
     """Runs whose own node and whose timer's node are there begin when they are due."""
     async with run_cluster(tmp_path, cluster_require_full_coverage="no") as cluster, run_gateway(cluster.url) as api:
-        homes = [HOME_SLOT, key_slot(keys.tenant_idempotency(api.tenant, "x").encode())]
-        homes.append(key_slot(keys.queue(api.tenant, "default")[0].encode()))
-        needed = [await cluster.owner(slot) for slot in homes]
-        partitions = [await cluster.owner(key_slot(keys.timers(n).encode())) for n in range(keys.PARTITIONS)]
-        doomed = next(node for node in cluster.primaries if node not in needed and node in partitions)
-        body = {"agent_id": "tester", "mode": "direct", "delay_s": 5}
-        runs = [accepted(await api.client.post("/v1/runs", json=body), 201)["id"] for _ in range(RUNS)]
-        kept = [
-            run
-            for run in runs
-            if doomed not in (await cluster.owner(slot_of_run(run)), partitions[keys.partition(run)])
-        ]
+        doomed, partitions, _ = await pick_doomed(cluster, api)
+        kept = await create_runs(cluster, api, doomed, partitions, delay_s=5)
         doomed.kill()
-        assert kept
 
         async def have_begun() -> bool:
             found = [await api.client.get(f"/v1/runs/{run}") for run in kept]
             return all(answer.json()["status"] != "delayed" for answer in found if answer.status_code == 200)
 
         await wait_until(have_begun)
+
+
+async def test_runs_of_other_nodes_are_claimed_when_one_is_gone(tmp_path: Path) -> None:
+    """Each once, and none for an answer that is lost because another run of the queue cannot be reached."""
+    async with run_cluster(tmp_path, cluster_require_full_coverage="no") as cluster, run_gateway(cluster.url) as api:
+        doomed, partitions, queue = await pick_doomed(cluster, api)
+        kept = await create_runs(cluster, api, doomed, partitions, mode="queued", queue=queue)
+        doomed.kill()
+        claimed: list[str] = []
+
+        async def are_claimed() -> bool:
+            answer = await api.client.post("/v1/claims", json={"queues": [queue], "max": 5})
+            assert answer.status_code in (200, 503), answer.text
+            claimed.extend(claim["run"]["id"] for claim in answer.json().get("data", ()))
+            return set(claimed) >= set(kept)
+
+        await wait_until(are_claimed, timeout_s=60)
+        assert len(claimed) == len(kept)
 
 
 async def test_a_gateway_starts_while_the_node_that_has_the_clock_is_gone(tmp_path: Path) -> None:
