@@ -24,12 +24,13 @@ class Server:
         self.role = role
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection."""
+        """Serve one connection; a link that leaves may do so with what it was told unread."""
         parser = hiredis.Reader(encoding="utf-8")
-        while chunk := await reader.read(4096):
-            parser.feed(chunk)
-            while (command := parser.gets()) is not False:
-                writer.write(self._reply(command))
+        with suppress(ConnectionError):
+            while chunk := await reader.read(4096):
+                parser.feed(chunk)
+                while (command := parser.gets()) is not False:
+                    writer.write(self._reply(command))
         writer.close()
 
     def _reply(self, command: list[str]) -> bytes:
