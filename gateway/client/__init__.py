@@ -27,6 +27,7 @@ from gateway.client.errors import (
     Unauthenticated,
     Unavailable,
 )
+from gateway.client.fields import NewRun, RunFields
 from gateway.client.models import (
     AgentRecord,
     Answer,
@@ -54,7 +55,6 @@ from gateway.client.models import (
     StreamItem,
     Ticket,
 )
-from gateway.client.runs import NewRun, RunFields
 from gateway.client.writer import Writer
 
 __all__ = [

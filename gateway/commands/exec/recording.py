@@ -14,7 +14,7 @@ from functools import partial
 import msgspec
 
 from gateway.client import Appended, Client, ClientError, Fenced, InvalidState, Run
-from gateway.client.runs import RunFields
+from gateway.client.fields import RunFields
 from gateway.commands.exec.beginning import begin
 from gateway.commands.exec.child import Child, start_child
 from gateway.commands.exec.control import RUN_OVER, follow_control, read_orders, stop_over

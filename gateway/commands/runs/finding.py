@@ -9,7 +9,7 @@ import msgspec
 from rich.console import Console
 
 from gateway.client import Run
-from gateway.client.runs import RunFilters
+from gateway.client.fields import RunFilters
 from gateway.commands.runs.connection import Connection, connection_options, perform
 from gateway.commands.runs.views import print_run, print_table
 
