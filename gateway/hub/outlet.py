@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway import telemetry, tracing
 from gateway.errors import GatewayError
+from gateway.hub.stepping import resume
 
 if TYPE_CHECKING:
     from gateway.hub.reader import Reader
@@ -49,22 +49,6 @@ def _unknown_peer() -> str | None:
 def _take_nothing(_wire: bytes) -> bool:
     """Have everything sent the ASGI way."""
     return False
-
-
-@types.coroutine
-def _resume(coro: Any, waits_for: Any) -> Generator[Any, Any, None]:
-    """Finish, inside a task, a coroutine that was stepped once outside of one and waits for `waits_for`."""
-    while True:
-        try:
-            value = yield waits_for
-        except BaseException as error:
-            step, argument = coro.throw, error
-        else:
-            step, argument = coro.send, value
-        try:
-            waits_for = step(argument)
-        except StopIteration:
-            return
 
 
 class Outlet:
@@ -306,7 +290,7 @@ class Outlet:
         telemetry.READERS_LAGGING.inc()
         self.waits_for = "connection"
         try:
-            await _resume(coro, waits_for)
+            await resume(coro, waits_for)
         except Exception as error:
             self._lose(error)
         finally:
