@@ -142,24 +142,8 @@ class Gateway:
         hooks = Hooks(hook_store, rules)
         agents = Agents(AgentStore(self._reads, self._writes), queues, hooks)
         idempotency_ms = in_ms(settings.idempotency_s)
-        self.hub = Hub(
-            self._tail,
-            logs,
-            measures.channel_limits(settings),
-            keepalive_s=settings.keepalive_s,
-            sweep_s=settings.sweep_s,
-            linger_s=settings.linger_ms / 1000,
-            rings_bytes=settings.rings_bytes,
-            unsent_bytes=settings.unsent_bytes,
-        )
-        self._readers = Readers(self.hub, self._tail, process_id=self._process_id)
-        self._build_tokens()
-        self.access = Access(
-            AccessStore(self._writes),
-            recheck_s=settings.access_recheck_s,
-            static_key=dev_key,
-            token_key_id=None if self._tokens is None else self._tokens.key_id,
-        )
+        self._build_access(dev_key)
+        self._build_streaming(logs)
         records, blobs = FileStore(self._reads, self._writes), open_blobs(settings.files_url, settings.data_dir)
         shelf = Shelf(records, blobs, indexes, secret=self.access.signing_secret, mark_ms=idempotency_ms)
         file_retention_ms = in_ms(settings.file_retention_s)
@@ -172,9 +156,6 @@ class Gateway:
         schedules = ScheduleStore(self._reads, self._writes)
         ticks = Ticks(schedules, self._runs, runs, clock)
         self._timers = Timers(journal, self._runs, runs, timers, indexes, {DELIVERIES: deliveries, TICKS: ticks})
-        self._watch = Watch(self.hub, self.access, clock, recheck_s=settings.access_recheck_s)
-        self._places = Places(measures.place_limits(settings), wait_s=settings.store_hold_s)
-        self._door = SseDoor(self.hub, self._places, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
         control = Control(
             journal,
             runs,
@@ -196,7 +177,7 @@ class Gateway:
         tickets = TicketStore(self._writes)
         callers = Callers(self.access, tickets, clock, secret=settings.ticket_secret, tokens=self._tokens)
         files = Files(shelf, once, runs, writing, clock, file_bytes=settings.file_bytes, retention_ms=file_retention_ms)
-        self.services = Services(
+        self.services: Services = Services(
             callers=callers,
             access=self.access,
             runs=self._runs,
@@ -223,6 +204,33 @@ class Gateway:
             limits=limits,
             bounds=measures.bounds(settings),
         )
+
+    def _build_access(self, dev_key: str | None) -> None:
+        settings = self._settings
+        self._build_tokens()
+        self.access = Access(
+            AccessStore(self._writes),
+            recheck_s=settings.access_recheck_s,
+            static_key=dev_key,
+            token_key_id=None if self._tokens is None else self._tokens.key_id,
+        )
+
+    def _build_streaming(self, logs: LogReader) -> None:
+        settings = self._settings
+        self.hub = Hub(
+            self._tail,
+            logs,
+            measures.channel_limits(settings),
+            keepalive_s=settings.keepalive_s,
+            sweep_s=settings.sweep_s,
+            linger_s=settings.linger_ms / 1000,
+            rings_bytes=settings.rings_bytes,
+            unsent_bytes=settings.unsent_bytes,
+        )
+        self._readers = Readers(self.hub, self._tail, process_id=self._process_id)
+        self._watch = Watch(self.hub, self.access, self.clock, recheck_s=settings.access_recheck_s)
+        self._places = Places(measures.place_limits(settings), wait_s=settings.store_hold_s)
+        self._door = SseDoor(self.hub, self._places, retry_ms=settings.retry_ms, hold_s=settings.store_hold_s)
 
     def _build_tokens(self) -> None:
         settings = self._settings

@@ -118,5 +118,7 @@ def token_rules(settings: Settings) -> TokenRules | None:
 
 def socket_origins(settings: Settings) -> set[str]:
     """Return the origins whose pages may open a WebSocket, besides those that a request's `Host` names."""
-    at_home = urlsplit(settings.public_url or "")
+    if settings.public_url is None:
+        return set(settings.cors_origins)
+    at_home = urlsplit(settings.public_url)
     return {*settings.cors_origins, f"{at_home.scheme}://{at_home.netloc}"}
