@@ -12,7 +12,7 @@ from redis.crc import key_slot
 from gateway import telemetry
 from gateway.errors import StoreUnavailable
 from gateway.store import keys
-from gateway.store.link import Argument, NodeLink
+from gateway.store.link import Argument, Late, NodeLink
 from gateway.store.refusals import Redirected, Refused
 from gateway.store.slots import NoLayout, SlotMap
 from gateway.store.store_url import StoreUrl, host_of
@@ -103,6 +103,10 @@ class ClusterLink:
     def call(self, *command: Argument) -> Awaitable[Any]:
         """Send one command to the node that has its key, as `Link.call`."""
         return self._call(command, slot_of(command))
+
+    def send_late(self, _late: Late) -> bool:
+        """Send nothing: each command goes to the node that has its key."""
+        return False
 
     async def call_many(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
         """Send several commands, those for one node in one write, as `Link.call_many`."""

@@ -32,6 +32,26 @@ SETTLED_S = 1.0
 BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
 
+class Answerable(Protocol):
+    """What waits for a reply: an `asyncio.Future`, or what is told as one is."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def set_result(self, reply: Any, /) -> None:
+        """Take the reply."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Take what came in the place of one."""
+
+
+class Late(Answerable, Protocol):
+    """A command that may still grow until it leaves."""
+
+    def seal(self) -> tuple[Argument, ...]:
+        """Return the command as it is now; it grows no more."""
+
+
 class Link(Protocol):
     """What leads to the store: one connection, or one to each node of a cluster."""
 
@@ -60,6 +80,12 @@ class Link(Protocol):
         Raises:
             StoreUnavailable: `outcome` is `not_written` or `unknown`.
             ResponseError: the server refused the command itself.
+        """
+
+    def send_late(self, late: Late) -> bool:
+        """Send a command with the others of this turn, to be settled as it leaves.
+
+        False, and nothing is sent, where no connection stands, or where a command's keys say which one is its own.
         """
 
     async def call_many(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
@@ -99,7 +125,7 @@ class NodeLink:
         self._patience_s = patience_s
         self._connection: Wire | None = None
         self._up = asyncio.Event()
-        self._open: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._open: deque[tuple[Answerable, float]] = deque()
         self._connected_at_s = 0.0
         self.connects = 0
         self.trouble = ""
@@ -143,6 +169,15 @@ class NodeLink:
         connection = self._connection
         return self._call_later(command) if connection is None else self.begin(connection, *command)
 
+    def send_late(self, late: Late) -> bool:
+        """Send a command with the others of this turn, to be settled as it leaves; False without a connection."""
+        connection = self._connection
+        if connection is None:
+            return False
+        connection.send(lambda: pack(late.seal()))
+        self._open.append((late, time.monotonic()))
+        return True
+
     async def _call_later(self, command: tuple[Argument, ...]) -> Any:
         return await self.begin(await self._connected(), *command)
 
@@ -163,8 +198,7 @@ class NodeLink:
             await self.wait_up(self._patience_s)
             connection = self._connection
             if connection is None:
-                telemetry.STORE_ERRORS.labels("not_written").inc()
-                raise StoreUnavailable("The store cannot be reached.", outcome="not_written")
+                raise not_connected()
         return connection
 
     def begin(self, connection: Wire, *command: Argument) -> asyncio.Future[Any]:
@@ -277,6 +311,12 @@ class NodeLink:
             if not future.done():
                 telemetry.STORE_ERRORS.labels(outcome).inc()
                 future.set_exception(StoreUnavailable("The store's connection was lost.", outcome=outcome))
+
+
+def not_connected() -> StoreUnavailable:
+    """Return, and count, what whoever asks is told while no connection stands."""
+    telemetry.STORE_ERRORS.labels("not_written").inc()
+    return StoreUnavailable("The store cannot be reached.", outcome="not_written")
 
 
 def _is_replica(hello: Any) -> bool:

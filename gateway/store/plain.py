@@ -1,70 +1,198 @@
-"""The door's short way: events that change no state, to a run that is held, under no idempotency key."""
+"""The door's short way: events that change no state, to a run that is held, under no idempotency key.
+
+Appends of one turn of the event loop share a call, whichever runs they are for, where one server has all runs: a call
+costs the gateway and its store as much as an append within it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Sequence
 from functools import cache
+from typing import Any, Final
+
+import msgspec
+from redis.exceptions import ResponseError
 
 from gateway.domain.lifecycle import Status
 from gateway.store import keys
-from gateway.store.door import Appended, Dedupe, Guard, Limits, TooEarly, join_statuses, refusal, show
-from gateway.store.link import Argument, Link
+from gateway.store.door import Appended, Dedupe, Guard, Limits, TooEarly, join_statuses, refusal
+from gateway.store.link import Argument, Link, not_connected
 from gateway.store.log import new_tags
-from gateway.store.scripts import APPEND_PLAIN, Word
+from gateway.store.refusals import translate
+from gateway.store.scripts import APPEND_PLAIN, Word, is_unknown, word_of
 
-_NUMBERS = frozenset({Word.SEQ, Word.FULL, Word.GAP, Word.STALE})
+GROUP_APPENDS: Final = 64
+GROUP_BYTES: Final = 64 * 1024
+"""A call that has these takes no more appends: others than its callers wait for the store too."""
+
+_NUMBERS: Final = frozenset({Word.SEQ, Word.FULL, Word.GAP, Word.STALE})
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 
-async def append_plain(
-    link: Link,
-    limits: Limits,
-    run_id: str,
-    guard: Guard,
-    dedupe: Dedupe,
-    events: Sequence[bytes],
-    *,
-    at_ms: int,
-    is_output: bool,
-) -> Appended:
-    """Put events through the door.
+class PlainDoor:
+    """Appends to runs behind one link."""
 
-    Args:
-        dedupe: Nothing, or a writer's numbers.
-        guard: With its statuses; the run is to be held, whatever the guard says of it, and its revision does not count.
+    def __init__(self, link: Link, limits: Limits) -> None:
+        self._link = link
+        self.limits = (limits.log_events, limits.notice_bytes, limits.writers)
+        self._group: _Group | None = None
+        self._apart = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    Raises:
-        TooEarly: the run's last event is later than these; nothing was written.
-        GatewayError: the refusal; nothing was written.
-        StoreUnavailable: nothing, or it is unknown what, was written.
-    """
+    def append(
+        self, run_id: str, guard: Guard, dedupe: Dedupe, events: Sequence[bytes], *, at_ms: int, is_output: bool
+    ) -> Awaitable[Appended]:
+        """Put events through the door.
+
+        Args:
+            guard: With its statuses; the run is to be held, whatever the guard says of it, and its revision does not
+                count.
+            dedupe: Nothing, or a writer's numbers.
+
+        Raises:
+            TooEarly: the run's last event is later than these; nothing was written.
+            GatewayError: the refusal; nothing was written.
+            StoreUnavailable: nothing, or it is unknown what, was written.
+        """
+        if self._loop is None:
+            # Kept: who asks for the running loop asks the system for the process's id.
+            self._loop = asyncio.get_running_loop()
+        asked = _describe(run_id, guard, dedupe, events, at_ms=at_ms, is_output=is_output)
+        append = _Append(run_id, dedupe.writer, _encode(asked), self._loop.create_future())
+        if self._group is not None and self._group.is_open:
+            self._group.add(append)
+            return append.answer
+        group = _Group(self, append)
+        if self.send(group):
+            self._group = group
+            return append.answer
+        return self._call(group)
+
+    def send(self, group: _Group) -> bool:
+        """Have a group leave with what is sent in this turn; False where it has to be called."""
+        group.is_open = group.is_open and not self._apart
+        return self._link.send_late(group)
+
+    def part(self, group: Sequence[_Append]) -> None:
+        """Send appends one by one from now on: a server has refused to take keys of several runs in one call."""
+        self._apart = True
+        for append in group:
+            alone = _Group(self, append)
+            if not self.send(alone):
+                alone.set_exception(not_connected())
+
+    async def _call(self, group: _Group) -> Appended:
+        """Make a call of a group that has to wait for a connection, or that goes to the node that has its run."""
+        group.set_result(await APPEND_PLAIN.run(self._link, *group.describe()))
+        return await group.appends[0].answer
+
+
+class _Append:
+    """One append as the script takes it, and the answer to whoever waits for it."""
+
+    __slots__ = ("answer", "keys", "packed", "run_id")
+
+    def __init__(self, run_id: str, writer: str, packed: bytes, answer: asyncio.Future[Appended]) -> None:
+        self.run_id = run_id
+        self.keys = [keys.record(run_id), keys.log(run_id)]
+        if writer:
+            self.keys.append(keys.writers(run_id))
+        self.packed = packed
+        self.answer = answer
+
+    def tell(self, told: bytes | ResponseError) -> None:
+        """Answer what the script said of this append."""
+        if self.answer.done():
+            return
+        if isinstance(told, ResponseError):
+            self.answer.set_exception(translate(told))
+            return
+        head, *rest = told.split(b" ")
+        word = word_of(head)
+        if word is Word.OK or word is Word.DUPLICATE:
+            self.answer.set_result(_appended(rest, duplicate=word is Word.DUPLICATE))
+        else:
+            self.answer.set_exception(_refusal(word, rest, self.run_id))
+
+
+class _Group:
+    """Appends that leave in one call; a link's `Late`."""
+
+    def __init__(self, door: PlainDoor, first: _Append) -> None:
+        self._door = door
+        self._whole_script = False
+        self._bytes = len(first.packed)
+        self.appends = [first]
+        self.is_open = self._bytes < GROUP_BYTES
+
+    def add(self, append: _Append) -> None:
+        """Take one more."""
+        self.appends.append(append)
+        self._bytes += len(append.packed)
+        self.is_open = self._bytes < GROUP_BYTES and len(self.appends) < GROUP_APPENDS
+
+    def describe(self) -> tuple[list[str], list[Argument]]:
+        """Return the keys and arguments of the call; it takes no more appends."""
+        self.is_open = False
+        names = [name for append in self.appends for name in append.keys]
+        packed = [msgspec.Raw(append.packed) for append in self.appends]
+        return names, [_encode((*self._door.limits, packed))]
+
+    def seal(self) -> tuple[Argument, ...]:
+        """Return the command."""
+        return APPEND_PLAIN.command(*self.describe(), whole=self._whole_script)
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+        return False
+
+    def set_result(self, answers: Sequence[bytes | ResponseError]) -> None:
+        """Tell each append its answer."""
+        for append, told in zip(self.appends, answers, strict=True):
+            append.tell(told)
+
+    def set_exception(self, error: Exception) -> None:
+        """Tell all appends that their call failed, unless it can be made in another way."""
+        self.is_open = False
+        if is_unknown(error) and not self._whole_script:
+            self._whole_script = True
+            if self._door.send(self):
+                return
+            error = not_connected()
+        if len(self.appends) > 1 and str(error).startswith("CROSSSLOT"):
+            self._door.part(self.appends)
+            return
+        for append in self.appends:
+            if not append.answer.done():
+                append.answer.set_exception(error)
+
+
+def _describe(
+    run_id: str, guard: Guard, dedupe: Dedupe, events: Sequence[bytes], *, at_ms: int, is_output: bool
+) -> list[Any]:
+    """Return an append as `lua/append_plain.lua` reads it, which knows no bytes but those of texts."""
     assert guard.statuses is not None, "a run that is held is there"
-    args: list[Argument] = [
+    lines: list[str] = []
+    for tag, rest in zip(new_tags(len(events)), events, strict=True):
+        lines += (str(tag), rest.decode())
+    asked = [
         keys.events_channel(run_id),
         guard.tenant,
         join_statuses(guard.statuses),
-        show(guard.expected_seq),
-        show(guard.attempt),
+        _show(guard.expected_seq),
+        _show(guard.attempt),
         guard.lease,
-        limits.log_events,
-        limits.notice_bytes,
-        at_ms,
-        "1" if is_output else "",
+        str(at_ms),
+        is_output,
+        lines,
         dedupe.writer,
     ]
-    names = [keys.record(run_id), keys.log(run_id)]
-    if dedupe.writer:
-        names.append(keys.writers(run_id))
-        args += (dedupe.first_number, dedupe.last_number, dedupe.fingerprint, limits.writers)
-    for tag, rest in zip(new_tags(len(events)), events, strict=True):
-        args += (tag, rest)
-    word, told = await APPEND_PLAIN.ask(link, names, args)
-    if word is Word.OK or word is Word.DUPLICATE:
-        return _appended(told, duplicate=word is Word.DUPLICATE)
-    if word is Word.EARLY:
-        raise TooEarly(int(told[0]))
-    if word in _NUMBERS:
-        raise refusal(word, [int(told[0])], run_id)
-    raise refusal(word, [int(told[0]), told[1]] if word is Word.FENCED else list(told), run_id)
+    return [*asked, dedupe.first_number, dedupe.last_number, dedupe.fingerprint] if dedupe.writer else asked
+
+
+def _show(value: int | None) -> str:
+    return "" if value is None else str(value)
 
 
 @cache
@@ -88,3 +216,11 @@ def _appended(told: Sequence[bytes], *, duplicate: bool) -> Appended:
         input_seq=seq if (seq := int(answer)) > int(holder_seq) else 0,
         hooked=hooked.decode(),
     )
+
+
+def _refusal(word: Word, told: Sequence[bytes], run_id: str) -> Exception:
+    if word is Word.EARLY:
+        return TooEarly(int(told[0]))
+    if word in _NUMBERS:
+        return refusal(word, [int(told[0])], run_id)
+    return refusal(word, [int(told[0]), told[1]] if word is Word.FENCED else list(told), run_id)

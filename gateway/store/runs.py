@@ -11,7 +11,7 @@ import msgspec
 from gateway.domain.lifecycle import TERMINAL, Status
 from gateway.domain.run import Run, RunSpec, RunState, Totals
 from gateway.errors import NotFound
-from gateway.store import keys, plain
+from gateway.store import keys
 from gateway.store.door import Appended as Appended
 from gateway.store.door import Dedupe as Dedupe
 from gateway.store.door import Guard as Guard
@@ -20,6 +20,7 @@ from gateway.store.door import TooEarly as TooEarly
 from gateway.store.door import join_statuses, refusal, show
 from gateway.store.link import Argument, Link
 from gateway.store.log import new_tags
+from gateway.store.plain import PlainDoor
 from gateway.store.scripts import APPEND, REMOVE_RUN, TRIM_LOG, Word
 
 _CHANGING_ROOM = 250
@@ -64,6 +65,7 @@ class RunStore:
         self._reads = reads
         self._writes = writes
         self._limits = limits
+        self._plain = PlainDoor(writes, limits)
 
     async def load(self, run_id: str, tenant: str) -> Run:
         """Return the run.
@@ -128,9 +130,8 @@ class RunStore:
     def append_plain(
         self, run_id: str, guard: Guard, dedupe: Dedupe, events: Sequence[bytes], *, at_ms: int, is_output: bool
     ) -> Awaitable[Appended]:
-        """Put events that change nothing else of the run through the door; see `plain.append_plain`."""
-        write = plain.append_plain
-        return write(self._writes, self._limits, run_id, guard, dedupe, events, at_ms=at_ms, is_output=is_output)
+        """Put events that change nothing else of the run through the door; see `PlainDoor.append`."""
+        return self._plain.append(run_id, guard, dedupe, events, at_ms=at_ms, is_output=is_output)
 
     def _arguments(self, run_id: str, write: Write) -> list[Argument]:
         guard, dedupe, limits = write.guard, write.dedupe, self._limits

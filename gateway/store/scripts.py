@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from enum import StrEnum
 from importlib import resources
 from typing import Any
@@ -53,35 +54,41 @@ class Script:
         self._source = b"".join(folder.joinpath(f"{part}.lua").read_bytes() for part in (*before, name))
         self._sha = hashlib.sha1(self._source, usedforsecurity=False).hexdigest()
 
+    def command(self, keys: Sequence[str], args: Sequence[Argument], *, whole: bool = False) -> tuple[Argument, ...]:
+        """Return the command that runs the script by its hash, or `whole`, by its text."""
+        return ("EVAL" if whole else "EVALSHA", self._source if whole else self._sha, len(keys), *keys, *args)
+
     async def call(self, link: Link, keys: list[str], args: list[Argument]) -> tuple[Word, list[Any]]:
         """Run the script.
 
         Raises:
             StoreUnavailable: as `Link.call`.
         """
-        reply = await self._run(link, keys, args)
-        return _WORDS[reply[0]], reply[1:]
+        reply = await self.run(link, keys, args)
+        return word_of(reply[0]), reply[1:]
 
-    async def ask(self, link: Link, keys: list[str], args: list[Argument]) -> tuple[Word, list[bytes]]:
-        """Run a script that answers one text, and return its word and the rest: cheaper than a list, both ways.
+    async def run(self, link: Link, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        """Run the script and return its reply as it is.
 
         Raises:
             StoreUnavailable: as `Link.call`.
         """
         try:
-            reply = await link.call("EVALSHA", self._sha, len(keys), *keys, *args)
-        except ResponseError:
-            reply = await self._run(link, keys, args)
-        word, *told = reply.split(b" ")
-        return _WORDS[word], told
-
-    async def _run(self, link: Link, keys: list[str], args: list[Argument]) -> Any:
-        try:
-            return await link.call("EVALSHA", self._sha, len(keys), *keys, *args)
+            return await link.call(*self.command(keys, args))
         except ResponseError as error:
-            if "NOSCRIPT" not in str(error) and type(error).__name__ != "NoScriptError":
+            if not is_unknown(error):
                 raise
-            return await link.call("EVAL", self._source, len(keys), *keys, *args)
+            return await link.call(*self.command(keys, args, whole=True))
+
+
+def is_unknown(error: Exception) -> bool:
+    """Whether a server says that it does not know a script by its hash."""
+    return isinstance(error, ResponseError) and "NOSCRIPT" in str(error)
+
+
+def word_of(text: bytes) -> Word:
+    """Return the word that a reply begins with."""
+    return _WORDS[text]
 
 
 APPEND = Script("append", "writers")

@@ -17,6 +17,9 @@ from redis.exceptions import ResponseError
 
 Argument = str | bytes | int | float
 
+Packed = bytes | Callable[[], bytes]
+"""A command as it goes over the wire, or what is asked for it when it leaves."""
+
 CONNECT_S: Final = 2.0
 HANDSHAKE: Final = "store handshake"
 
@@ -37,7 +40,7 @@ class Wire(asyncio.Protocol):
     def __init__(self) -> None:
         self._parser = hiredis.Reader(protocolError=ProtocolBroken, replyError=ResponseError)
         self._transport: asyncio.Transport | None = None
-        self._unsent: list[bytes] = []
+        self._unsent: list[Packed] = []
         self._paused = False
         self._flushing = False
         # Asked once: who asks for the running loop asks the system for the process's id.
@@ -45,7 +48,7 @@ class Wire(asyncio.Protocol):
         self.take: Callable[[Any], None] = _refuse
         self.lost: asyncio.Future[None] = self.loop.create_future()
 
-    def send(self, packed: bytes) -> None:
+    def send(self, packed: Packed) -> None:
         """Send a command together with all others of this turn of the event loop: they share a round trip."""
         self._unsent.append(packed)
         if not self._flushing:
@@ -55,10 +58,10 @@ class Wire(asyncio.Protocol):
     def _flush(self) -> None:
         self._flushing = False
         if self._unsent and not self._paused and self._transport is not None:
-            self._transport.write(b"".join(self._unsent))
+            self._transport.write(b"".join([part if isinstance(part, bytes) else part() for part in self._unsent]))
             self._unsent.clear()
 
-    def take_unsent(self) -> list[bytes]:
+    def take_unsent(self) -> list[Packed]:
         """Return the commands that have not left, and forget them."""
         unsent, self._unsent = self._unsent, []
         return unsent
