@@ -59,7 +59,7 @@ class PlainDoor:
             # Kept: who asks for the running loop asks the system for the process's id.
             self._loop = asyncio.get_running_loop()
         asked = _describe(run_id, guard, dedupe, events, at_ms=at_ms, is_output=is_output)
-        append = _Append(run_id, dedupe.writer, _encode(asked), self._loop.create_future())
+        append = _Append(run_id, dedupe.writer, _encode(asked), events, self._loop.create_future())
         if self._group is not None and self._group.is_open:
             self._group.add(append)
             return append.answer
@@ -91,14 +91,18 @@ class PlainDoor:
 class _Append:
     """One append as the script takes it, and the answer to whoever waits for it."""
 
-    __slots__ = ("answer", "keys", "packed", "run_id")
+    __slots__ = ("answer", "bytes", "events", "keys", "packed", "run_id")
 
-    def __init__(self, run_id: str, writer: str, packed: bytes, answer: asyncio.Future[Appended]) -> None:
+    def __init__(
+        self, run_id: str, writer: str, packed: bytes, events: Sequence[bytes], answer: asyncio.Future[Appended]
+    ) -> None:
         self.run_id = run_id
         self.keys = [keys.record(run_id), keys.log(run_id)]
         if writer:
             self.keys.append(keys.writers(run_id))
         self.packed = packed
+        self.events = events
+        self.bytes = len(packed) + sum(map(len, events))
         self.answer = answer
 
     def tell(self, told: bytes | ResponseError) -> None:
@@ -122,14 +126,14 @@ class _Group:
     def __init__(self, door: PlainDoor, first: _Append) -> None:
         self._door = door
         self._whole_script = False
-        self._bytes = len(first.packed)
+        self._bytes = first.bytes
         self.appends = [first]
         self.is_open = self._bytes < GROUP_BYTES
 
     def add(self, append: _Append) -> None:
         """Take one more."""
         self.appends.append(append)
-        self._bytes += len(append.packed)
+        self._bytes += append.bytes
         self.is_open = self._bytes < GROUP_BYTES and len(self.appends) < GROUP_APPENDS
 
     def describe(self) -> tuple[list[str], list[Argument]]:
@@ -137,7 +141,8 @@ class _Group:
         self.is_open = False
         names = [name for append in self.appends for name in append.keys]
         packed = [msgspec.Raw(append.packed) for append in self.appends]
-        return names, [_encode((*self._door.limits, packed))]
+        events = [event for append in self.appends for event in append.events]
+        return names, [_encode((*self._door.limits, packed)), *events]
 
     def seal(self) -> tuple[Argument, ...]:
         """Return the command."""
@@ -171,11 +176,8 @@ class _Group:
 def _describe(
     run_id: str, guard: Guard, dedupe: Dedupe, events: Sequence[bytes], *, at_ms: int, is_output: bool
 ) -> list[Any]:
-    """Return an append as `lua/append_plain.lua` reads it, which knows no bytes but those of texts."""
+    """Return an append as `lua/append_plain.lua` reads it, but for its events' bytes."""
     assert guard.statuses is not None, "a run that is held is there"
-    lines: list[str] = []
-    for tag, rest in zip(new_tags(len(events)), events, strict=True):
-        lines += (str(tag), rest.decode())
     asked = [
         keys.events_channel(run_id),
         guard.tenant,
@@ -185,7 +187,7 @@ def _describe(
         guard.lease,
         str(at_ms),
         is_output,
-        lines,
+        [str(tag) for tag in new_tags(len(events))],
         dedupe.writer,
     ]
     return [*asked, dedupe.first_number, dedupe.last_number, dedupe.fingerprint] if dedupe.writer else asked

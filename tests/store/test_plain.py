@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
+from typing import cast
 
 import pytest
+from redis.exceptions import ResponseError
 from ulid import ULID
 
 from gateway.domain.lifecycle import Status
@@ -17,13 +21,18 @@ from gateway.errors import (
     LogFull,
     NotFound,
     SeqConflict,
+    StoreUnavailable,
     TooManyWriters,
 )
 from gateway.store import keys
 from gateway.store.link import Link
 from gateway.store.log import LogName, LogReader, Notice, parse_notice
+from gateway.store.plain import GROUP_APPENDS, GROUP_BYTES
 from gateway.store.runs import Appended, Dedupe, Limits, TooEarly
+from gateway.store.slots import SLOTS
 from gateway.store.subscription import Subscription
+from gateway.store.valkey import find_server
+from tests.support.clusters import ServerProcess, find_port
 from tests.support.links import BEGIN_MS, Door, connect, line, make_spec
 from tests.support.running import RunningStore, wait_until
 
@@ -42,6 +51,14 @@ async def open_door(link: Link, *, held: bool = True, status: Status = Status.RU
     door = Door(link, make_spec(f"t{ULID()}"), Limits(log_events=log_events, notice_bytes=1_000))
     await door.create(status, held=held)
     return door
+
+
+async def open_doors(link: Link, count: int) -> list[Door]:
+    """Return the doors of new runs of one store, as a gateway has it."""
+    doors = [await open_door(link) for _ in range(count)]
+    for door in doors:
+        door.runs = doors[0].runs
+    return doors
 
 
 async def read_record(link: Link, door: Door) -> dict[bytes, bytes]:
@@ -223,3 +240,98 @@ async def test_a_run_takes_only_so_many_writers(link: Link) -> None:
         with pytest.raises(TooManyWriters):
             await way(dedupe=Dedupe(fingerprint="a", writer="x", first_number=1, last_number=1))
     await door.append_plain(dedupe=numbered(2))
+
+
+async def test_appends_of_one_turn_share_a_call_and_are_judged_by_themselves(link: Link) -> None:
+    """Two runs, a refusal, a writer's number and its repeat: one script is run, and each caller gets its own answer."""
+    first, second, other = await open_doors(link, 3)
+    await other.append_plain()
+    await link.call("CONFIG", "RESETSTAT")
+    answers = await asyncio.gather(
+        first.append_plain(line(data='{"a":1}'), line()),
+        second.append_plain(dedupe=numbered(1)),
+        first.append_plain(guard=first.guard(attempt=2)),
+        second.append_plain(dedupe=numbered(1)),
+        first.append_plain(),
+        return_exceptions=True,
+    )
+    called = await link.call("INFO", "commandstats")
+    seqs = [(a.first_seq, a.last_seq, a.duplicate) if isinstance(a, Appended) else type(a) for a in answers]
+    assert seqs == [(2, 3, False), (2, 2, False), Fenced, (2, 2, True), (4, 4, False)]
+    assert b"cmdstat_evalsha:calls=1," in called
+
+
+async def test_a_group_ends_where_it_is_large(link: Link) -> None:
+    """More appends than one call takes, and such that fill one alone, are all there in the order of their calls."""
+    door = await open_door(link, log_events=1_000)
+    large = line(data=f'"{"x" * GROUP_BYTES}"')
+    lines = [line()] * (2 * GROUP_APPENDS + 1) + [large, large, line()]
+    answers = await asyncio.gather(*(door.append_plain(each) for each in lines))
+    assert [answer.first_seq for answer in answers] == list(range(2, 2 + len(lines)))
+
+
+async def test_a_record_that_is_none_takes_no_other_append_with_it(link: Link) -> None:
+    """Its own caller is told the store's error."""
+    broken, sound = await open_doors(link, 2)
+    await link.call("SET", keys.record(broken.spec.id), "no hash")
+    told = await asyncio.gather(
+        sound.append_plain(), broken.append_plain(), sound.append_plain(), return_exceptions=True
+    )
+    assert isinstance(told[1], ResponseError)
+    assert str(told[1]).startswith("WRONGTYPE")
+    assert [each.first_seq for each in told if isinstance(each, Appended)] == [2, 3]
+
+
+async def test_a_group_gives_a_server_the_script_that_it_lost(link: Link) -> None:
+    """No caller notices."""
+    first, second = await open_doors(link, 2)
+    for _ in range(2):
+        await link.call("SCRIPT", "FLUSH")
+        answers = await asyncio.gather(first.append_plain(), second.append_plain())
+        assert len({answer.first_seq for answer in answers}) == 1
+
+
+@asynccontextmanager
+async def serve(folder: Path, **options: str) -> AsyncIterator[ServerProcess]:
+    """Give a store's server of its own."""
+    server = ServerProcess(await find_server(), folder, options)
+    await server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+async def test_all_callers_of_a_group_are_told_that_the_store_has_gone(tmp_path: Path) -> None:
+    """Whether it was written is unknown; later appends are not part of what has failed."""
+    async with serve(tmp_path) as server, connect(server.url) as link:
+        first, second = await open_doors(link, 2)
+        server.freeze()
+        appends = [asyncio.create_task(door.append_plain()) for door in (first, second, first)]
+        await asyncio.sleep(0)
+        await wait_until(lambda: link.calls_open > 0)
+        server.kill()
+        told = await asyncio.gather(*appends, return_exceptions=True)
+        assert [each.facts["outcome"] for each in told if isinstance(each, StoreUnavailable)] == ["unknown"] * 3
+        with pytest.raises(StoreUnavailable) as refused:
+            await first.append_plain()
+        assert refused.value.facts["outcome"] == "not_written"
+        await server.start()
+        assert (await first.append_plain()).last_seq >= 2
+
+
+async def test_a_server_that_wants_one_run_a_call_gets_that(tmp_path: Path) -> None:
+    """A node that is a cluster by itself, or a proxy before one, refuses keys of several slots: nobody notices."""
+    about = {"cluster-enabled": "yes", "cluster-port": str(find_port())}
+    async with serve(tmp_path, **about) as server:
+        await server.ask("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+
+        async def works() -> bool:
+            return b"cluster_state:ok" in cast(bytes, await server.ask("CLUSTER", "INFO"))
+
+        await wait_until(works)
+        async with connect(server.url) as link:
+            doors = await open_doors(link, 4)
+            for expected in (2, 3):
+                answers = await asyncio.gather(*(door.append_plain() for door in doors))
+                assert [answer.first_seq for answer in answers] == [expected] * 4

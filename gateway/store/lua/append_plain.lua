@@ -6,9 +6,9 @@
 -- ARGV  1 as MessagePack: most events in a log, most bytes of a notification, most writers of a run, appends; each is
 --       1 pub/sub channel    2 tenant    3 permitted statuses as ',a,b,'    4 expected head seq or ''
 --       5 attempt or ''    6 lease token or ''    7 time of the events, in Unix ms, a text
---       8 whether an event says something to whoever watches
---       9 events: for each its tag, a text, and its bytes after {"seq":N,"attempt":A,
+--       8 whether an event says something to whoever watches    9 the tag of each event, a text
 --       10 '' or a writer, then 11 its first number    12 its last number    13 body fingerprint
+--       then the bytes of each event, of one append after the other, after {"seq":N,"attempt":A,
 -- RETURNS one text for each append, parted by spaces, or the store's error:
 --       OK | DUPLICATE first_seq last_seq status rev attempt head_tag holder_seq cancel
 --       pause input events that its webhooks want
@@ -16,23 +16,24 @@
 --       | SEQ head_seq | FULL head_seq | EARLY time of the last event
 local most_events, most_bytes, most_writers, appends = unpack(cmsgpack.unpack(ARGV[1]))
 
-local function append(asked, record, log, writers)
-  local channel, tenant, statuses, expected, named, lease, now_ms, speaks, events, writer = unpack(asked, 1, 10)
+local function reply(r, word, first, last, head_tag, seen)
+  return word .. ' ' .. first .. ' ' .. last .. ' ' .. r[2] .. ' ' .. r[3] .. ' ' .. r[4] .. ' ' .. head_tag
+    .. ' ' .. seen .. ' ' .. (r[9] or '0') .. ' ' .. (r[10] or '0') .. ' ' .. (r[11] or '0') .. ' ' .. (r[14] or '')
+end
+
+local function append(asked, record, log, writers, at)
+  local channel, tenant, statuses, expected, named, lease, now_ms, speaks, tags, writer = unpack(asked, 1, 10)
   local r = redis.call('HMGET', record, 'tenant', 'status', 'rev', 'attempt', 'head_seq', 'head_tag', 'held', 'lease',
     'm:cancel', 'm:pause', 'm:input', 'updated_ms', 'output_ms', 'hooked', 'holder_seq')
   local status, attempt, head, head_tag = r[2], r[4], r[5], r[6]
-
-  local function reply(word, first, last, seen)
-    return word .. ' ' .. first .. ' ' .. last .. ' ' .. status .. ' ' .. r[3] .. ' ' .. attempt .. ' ' .. head_tag
-      .. ' ' .. seen .. ' ' .. (r[9] or '0') .. ' ' .. (r[10] or '0') .. ' ' .. (r[11] or '0') .. ' ' .. (r[14] or '')
-  end
-
   if r[1] ~= tenant then return 'MISSING' end
   if writer ~= '' then
     local word, one, two = recognise(writers, writer, asked[11], asked[12], asked[13],
       named ~= '' and tonumber(named), tonumber(attempt), status, most_writers)
     -- Who repeats an append may have missed what its first answer told.
-    if word == 'DUPLICATE' then return reply(word, string.format('%d', one), string.format('%d', two), '0') end
+    if word == 'DUPLICATE' then
+      return reply(r, word, string.format('%d', one), string.format('%d', two), head_tag, '0')
+    end
     if word then return word .. (one and ' ' .. string.format('%d', one) or '') .. (two and ' ' .. two or '') end
   end
   if named ~= '' and named ~= attempt then return 'FENCED ' .. attempt .. ' ' .. status end
@@ -42,17 +43,17 @@ local function append(asked, record, log, writers)
   if not r[8] and named == '' and writer == '' and attempt ~= '1' then return 'FENCED ' .. attempt .. ' ' .. status end
   if r[7] ~= '1' or not string.find(statuses, ',' .. status .. ',', 1, true) then return 'STATUS ' .. status end
   if expected ~= '' and expected ~= head then return 'SEQ ' .. head end
-  local count, seq = #events / 2, tonumber(head)
+  local count, seq = #tags, tonumber(head)
   if seq + count > most_events then return 'FULL ' .. head end
-  -- Time in a log never goes back; another process's clock may be a little ahead.
-  if tonumber(now_ms) < tonumber(r[12]) then return 'EARLY ' .. r[12] end
+  -- Time in a log never goes back; another process's clock may be a little ahead. Both have thirteen digits.
+  if now_ms < r[12] then return 'EARLY ' .. r[12] end
 
   local header, lines, bytes, first, before_tag = {}, {}, 0, nil, head_tag
   for i = 1, count do
     head = string.format('%d', seq + i)
     first = first or head
-    head_tag = events[2 * i - 1]
-    local line = '{"seq":' .. head .. ',"attempt":' .. attempt .. ',' .. events[2 * i]
+    head_tag = tags[i]
+    local line = '{"seq":' .. head .. ',"attempt":' .. attempt .. ',' .. ARGV[at + i]
     redis.call('XADD', log, head .. '-' .. head_tag, 'e', line)
     header[i] = head_tag .. ' ' .. #line
     lines[i] = line
@@ -76,15 +77,15 @@ local function append(asked, record, log, writers)
     redis.call('HSET', writers, writer, attempt .. ' ' .. string.format('%d', asked[12]) .. ' ' .. first .. ' ' .. head
       .. ' ' .. asked[13])
   end
-  return reply('OK', first, head, r[15] or '0')
+  return reply(r, 'OK', first, head, head_tag, r[15] or '0')
 end
 
-local answers, key = {}, 1
+local answers, key, at = {}, 1, 1
 for i = 1, #appends do
   local asked = appends[i]
   local writers = asked[10] ~= '' and KEYS[key + 2]
   -- A record that is none must not take the others' appends with it.
-  local done, told = pcall(append, asked, KEYS[key], KEYS[key + 1], writers)
+  local done, told = pcall(append, asked, KEYS[key], KEYS[key + 1], writers, at)
   if not done then
     local problem = type(told) == 'table' and told.err or tostring(told)
     -- A server that has become a replica says so to all.
@@ -92,6 +93,6 @@ for i = 1, #appends do
     told = redis.error_reply(problem)
   end
   answers[i] = told
-  key = key + (writers and 3 or 2)
+  key, at = key + (writers and 3 or 2), at + #asked[9]
 end
 return answers
