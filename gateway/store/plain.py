@@ -23,7 +23,7 @@ from gateway.store.refusals import translate
 from gateway.store.scripts import APPEND_PLAIN, Word, is_unknown, word_of
 
 GROUP_APPENDS: Final = 64
-GROUP_BYTES: Final = 64 * 1024
+GROUP_BYTES: Final = 16 * 1024
 """A call that has these takes no more appends: others than its callers wait for the store too."""
 
 _NUMBERS: Final = frozenset({Word.SEQ, Word.FULL, Word.GAP, Word.STALE})
