@@ -128,7 +128,10 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self.in_head = False
         self.heads.end()
-        if not any(name == b"host" for name, _ in self.headers):
+        for name, _ in self.headers:
+            if name == b"host":
+                break
+        else:
             # What a URL begins with, then.
             self.scope["server"] = get_local_addr(self.transport)
         super().on_headers_complete()
