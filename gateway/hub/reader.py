@@ -125,8 +125,9 @@ class Reader:
         return pushed
 
     def _take_chunk(self) -> Sequence[Message]:
-        messages, self.seq, self.tag = self.channel.chunk(self.encoder, self.seq)
-        return messages
+        chunk = self.channel.chunk(self.encoder, self.seq)
+        self.seq, self.tag = chunk.seq, chunk.tag
+        return chunk.messages
 
     def _take_behind(self) -> Sequence[Message]:
         before = self.seq
