@@ -45,5 +45,6 @@ class Chunks:
 
     def clear(self) -> None:
         """Forget all chunks: what follows a place has changed."""
-        self._kept.clear()
-        self.size_bytes = 0
+        if self.size_bytes:
+            self._kept.clear()
+            self.size_bytes = 0
