@@ -17,7 +17,7 @@ import msgspec
 from gateway import telemetry
 from gateway.domain.lifecycle import TERMINAL
 from gateway.hub.chunks import Chunk, Chunks
-from gateway.hub.cohort import Cohort
+from gateway.hub.cohort import Cohort, Pushing
 from gateway.hub.memory import RingMemory
 from gateway.hub.reader import Encoder, Reader
 from gateway.hub.repair import Repair
@@ -44,7 +44,7 @@ class Channel:
     `agreed_s` is when a notification last proved, on the monotonic clock, that ring and log agree.
 
     Args:
-        want: Has a cohort of readers pushed to soon.
+        pushing: Has cohorts of readers pushed to soon.
         spawn: Runs a coroutine in the hub's task group.
         wait_store: Waits until the store may answer again, for a bounded time.
         memory: What all channels may keep together.
@@ -56,7 +56,7 @@ class Channel:
         reader: LogReader,
         limits: ChannelLimits,
         *,
-        want: Callable[[Cohort], None],
+        pushing: Pushing,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         wait_store: Callable[[], Coroutine[Any, Any, None]],
         memory: RingMemory,
@@ -72,9 +72,10 @@ class Channel:
         self.repair = Repair(self, reader, limits, spawn=spawn, wait_store=wait_store)
         self._limits = limits
         self._log = reader
-        self._want = want
+        self._pushing = pushing
         self._memory = memory
         self._cohorts: dict[tuple[Hashable, str, float], Cohort] = {}
+        self._reader_count = 0
         self._heard_early = False
         self._chunks = Chunks(limits.ring_bytes)
         self._waiting: set[asyncio.Future[None]] = set()
@@ -94,15 +95,18 @@ class Channel:
         key = _place(reader)
         cohort = self._cohorts.get(key)
         if cohort is None:
-            cohort = self._cohorts[key] = Cohort(self, *key, self._want)
-        cohort.readers[reader] = None
+            cohort = self._cohorts[key] = Cohort(self, *key, self._pushing)
+        if reader not in cohort.readers:
+            cohort.readers[reader] = None
+            self._reader_count += 1
 
     def detach(self, reader: Reader) -> None:
         """Push to a reader no more."""
         key = _place(reader)
         cohort = self._cohorts.get(key)
-        if cohort is not None:
-            cohort.readers.pop(reader, None)
+        if cohort is not None and reader in cohort.readers:
+            del cohort.readers[reader]
+            self._reader_count -= 1
             if not cohort.readers:
                 cohort.rest()
                 del self._cohorts[key]
@@ -206,11 +210,13 @@ class Channel:
         """Tell everybody that the ring has changed; no entries at all mean that some were skipped."""
         self._chunks.clear()
         self._measure()
-        self.wake()
+        if self._waiting:
+            self.wake()
         for cohort in self._cohorts.values():
             cohort.wake()
-        for listener in list(self.listeners):
-            listener(entries)
+        if self.listeners:
+            for listener in list(self.listeners):
+                listener(entries)
 
     def wake(self) -> None:
         """Have everybody look who waits for a change."""
@@ -248,12 +254,15 @@ class Channel:
 
     def chunk(self, encoder: Encoder, after: int) -> Chunk:
         """Return the messages of what follows seq `after` in the ring, encoded once for all who want them."""
-        known = None if encoder.key is None else self._chunks.find(encoder.key, after)
+        # What a single reader gets nobody else asks for.
+        shared = encoder.key is not None and self._reader_count > 1
+        known = self._chunks.find(encoder.key, after) if shared else None
         if known is not None:
             return known
         entries = self.ring.after(after, self._limits.chunk_bytes)
-        chunk = Chunk(encoder.encode(entries), entries[-1].seq, entries[-1].tag)
-        if encoder.key is not None:
+        last = entries[-1]
+        chunk = Chunk(encoder.encode(entries), last.seq, last.tag)
+        if shared:
             self._chunks.keep(encoder.key, after, chunk, entries)
             self._measure()
         return chunk

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from gateway.hub.outlet import Message
 from gateway.store.log import Entry
@@ -12,7 +13,7 @@ from gateway.store.log import Entry
 MESSAGE_BYTES = 256
 
 
-class Chunk(NamedTuple):
+class Chunk(msgspec.Struct, frozen=True):
     """The messages of some entries, and the position after them."""
 
     messages: Sequence[Message]
@@ -44,5 +45,6 @@ class Chunks:
 
     def clear(self) -> None:
         """Forget all chunks: what follows a place has changed."""
-        self._kept.clear()
-        self.size_bytes = 0
+        if self.size_bytes:
+            self._kept.clear()
+            self.size_bytes = 0

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections import deque
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
+
+from prometheus_client import Counter
 
 from gateway import telemetry
 
@@ -28,18 +31,25 @@ class Pushing:
     """What is to be pushed to: every cohort has its turn, however many readers another one has."""
 
     def __init__(self) -> None:
-        self._wanting: dict[Cohort, None] = {}
+        self._wanting: deque[Cohort] = deque()
         self._wanted = asyncio.Event()
+        self._delivered: dict[Counter, int] = {}
 
     def want(self, cohort: Cohort) -> None:
         """Have a cohort's readers pushed to soon."""
-        self._wanting[cohort] = None
-        self._wanted.set()
+        if not cohort.wanted:
+            cohort.wanted = True
+            self._wanting.append(cohort)
+            self._wanted.set()
 
     @property
     def wanted(self) -> bool:
         """Whether anybody is to be pushed to."""
         return bool(self._wanting)
+
+    def count(self, counter: Counter, events: int) -> None:
+        """Count events that were handed over, all of a turn together: a count costs as much as a frame."""
+        self._delivered[counter] = self._delivered.get(counter, 0) + events
 
     async def run(self) -> None:
         """Push whenever somebody wants it; for ever."""
@@ -49,18 +59,26 @@ class Pushing:
 
     async def flush(self) -> None:
         """Push until nobody wants more, giving the loop a turn every `PUSH_SLICE` readers."""
-        self._wanted.clear()
-        left = PUSH_SLICE
         while self._wanting:
-            cohort = next(iter(self._wanting))
-            del self._wanting[cohort]
-            left -= cohort.push_some(left)
-            if cohort.under_way:
-                # Behind those that have waited longer.
-                self._wanting[cohort] = None
-            if left <= 0:
+            self._push_slice()
+            if self._wanting:
                 await asyncio.sleep(0)
-                left = PUSH_SLICE
+        self._wanted.clear()
+
+    def _push_slice(self) -> None:
+        wanting, left = self._wanting, PUSH_SLICE
+        try:
+            while wanting and left > 0:
+                cohort = wanting.popleft()
+                cohort.wanted = False
+                left -= cohort.push_some(left)
+                if cohort.under_way:
+                    # Behind those that have waited longer.
+                    self.want(cohort)
+        finally:
+            for counter, events in self._delivered.items():
+                counter.inc(events)
+            self._delivered.clear()
 
 
 class Cohort:
@@ -70,7 +88,9 @@ class Cohort:
         key: Of the encoder that they share; None when each has its own.
         transport: What their connections are counted as.
         linger_s: The least time between two passes; the first event after a silence goes at once.
-        want: Has `push_some` called soon, and again until nothing is under way.
+        pushing: Has `push_some` called soon, and again until nothing is under way.
+
+    `wanted` says that it has yet to be: it is `Pushing`'s.
     """
 
     def __init__(
@@ -79,14 +99,15 @@ class Cohort:
         key: Hashable | None,
         transport: str,
         linger_s: float,
-        want: Callable[[Cohort], None],
+        pushing: Pushing,
     ) -> None:
         self.channel = channel
         self.readers: dict[Reader, None] = {}
         self._key = key
         self._delivered = telemetry.DELIVERIES.labels(transport, "live")
         self._linger_s = linger_s
-        self._want = want
+        self._pushing = pushing
+        self.wanted = False
         self._left: list[Reader] = []
         self._again = False
         self._due_s = 0.0
@@ -95,7 +116,9 @@ class Cohort:
     def wake(self) -> None:
         """The log has something new: push it now, or when it is time."""
         if not self._linger_s:
-            self._begin()
+            # Readers that the pass under way has been at lack what is new.
+            self._again = bool(self._left)
+            self._pushing.want(self)
         elif self._timer is None:
             wait_s = self._due_s - time.monotonic()
             if wait_s <= 0:
@@ -105,11 +128,9 @@ class Cohort:
 
     def _begin(self) -> None:
         self._timer = None
-        if self._linger_s:
-            self._due_s = time.monotonic() + self._linger_s
-        # Readers that the pass under way has been at lack what is new.
+        self._due_s = time.monotonic() + self._linger_s
         self._again = bool(self._left)
-        self._want(self)
+        self._pushing.want(self)
 
     def rest(self) -> None:
         """Want nothing more: nobody is left."""
@@ -126,8 +147,11 @@ class Cohort:
         """Go on with the pass, or begin one, for up to `most` readers; return how many."""
         if not self._left:
             self._again = False
-            self._left = list(self.readers)
-            self._left.reverse()
+            everybody = list(self.readers)
+            if len(everybody) <= most:
+                self._push(everybody)
+                return max(len(everybody), 1)
+            self._left = everybody[::-1]
         batch = self._left[: -most - 1 : -1]
         del self._left[-most:]
         self._push(batch)
@@ -160,4 +184,4 @@ class Cohort:
                 logger.exception("a reader of %s failed", channel.name.stream)
                 outlet.close(hang_up=True)
         if delivered:
-            self._delivered.inc(delivered)
+            self._pushing.count(self._delivered, delivered)

@@ -157,7 +157,7 @@ class Hub:
             name,
             self._reader,
             self._limits,
-            want=self._pushing.want,
+            pushing=self._pushing,
             spawn=self.spawn,
             wait_store=self._tail.wait_store,
             memory=self.memory,

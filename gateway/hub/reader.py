@@ -109,8 +109,7 @@ class Reader:
     @property
     def in_ring(self) -> bool:
         """Whether the ring has what comes next."""
-        ring = self.channel.ring
-        return self.in_step and self.seq < ring.head_seq and ring.covers(self.seq)
+        return self.in_step and self.channel.ring.continues(self.seq)
 
     def push(self) -> int:
         """Send what the ring has beyond this reader, and return how many events that was; the outlet must be idle."""
@@ -125,8 +124,9 @@ class Reader:
         return pushed
 
     def _take_chunk(self) -> Sequence[Message]:
-        messages, self.seq, self.tag = self.channel.chunk(self.encoder, self.seq)
-        return messages
+        chunk = self.channel.chunk(self.encoder, self.seq)
+        self.seq, self.tag = chunk.seq, chunk.tag
+        return chunk.messages
 
     def _take_behind(self) -> Sequence[Message]:
         before = self.seq

@@ -45,15 +45,16 @@ class Ring:
 
     def extend(self, entries: Sequence[Entry]) -> None:
         """Add entries that follow the head."""
+        held = self._entries
         for entry in entries:
             if entry.seq != self.head_seq + 1:
                 raise ValueError(f"entry {entry.seq} does not follow {self.head_seq}")
-            self._entries.append(entry)
+            held.append(entry)
             self._bytes += len(entry.line)
             self.head_seq, self.head_tag = entry.seq, entry.tag
         # The newest entry always stays: a live reader needs it whatever its size.
-        while len(self._entries) > 1 and (len(self._entries) > self._most_entries or self._bytes > self._most_bytes):
-            self._bytes -= len(self._entries.popleft().line)
+        while (len(held) > self._most_entries or self._bytes > self._most_bytes) and len(held) > 1:
+            self._bytes -= len(held.popleft().line)
 
     def tag_at(self, seq: int) -> int | None:
         """Return the tag of `seq`, None when it is not held."""
@@ -62,12 +63,14 @@ class Ring:
         index = seq - self.first_seq
         return self._entries[index].tag if 0 <= index < len(self._entries) else None
 
-    def covers(self, after_seq: int) -> bool:
-        """Whether everything after `after_seq` is held."""
-        return after_seq >= self.first_seq - 1
+    def continues(self, after_seq: int) -> bool:
+        """Whether something follows `after_seq`, and all of that is held."""
+        return self.head_seq > after_seq >= self.head_seq - len(self._entries)
 
     def after(self, after_seq: int, payload_bytes: int) -> list[Entry]:
         """Return entries after `after_seq`, at least one if there is one, up to about `payload_bytes`."""
+        if after_seq == self.head_seq - 1 and self._entries:
+            return [self._entries[-1]]
         chosen: list[Entry] = []
         start = max(after_seq + 1 - self.first_seq, 0)
         for entry in islice(self._entries, start, None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,7 +15,7 @@ from gateway.store.link import Link
 from gateway.store.scripts import READ_LOG, READ_NEWEST, Word
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One stored event: its seq, its tag, its final bytes."""
 
     seq: int
@@ -56,7 +57,7 @@ class LogHead(NamedTuple):
     log_expired: bool
 
 
-class Notice(NamedTuple):
+class Notice(msgspec.Struct, frozen=True):
     """A notification of an append; without `entries` it only says that `last_seq` exists.
 
     `before_tag` is the tag of the entry that the first of them follows, 0 at the beginning of the log.
@@ -150,17 +151,24 @@ def parse_notice(payload: bytes) -> Notice:
     first, status, before_tag, *sizes = header.split(b" ")
     if not sizes or len(sizes) % 2:
         raise ValueError("a notification names a tag and a length for each event")
-    seq, state = int(first), status.decode()
+    seq, state = int(first), _status(status)
     if sizes[1] == b"0":
         return Notice(seq, int(sizes[0]), state, int(before_tag), [])
     entries, start = [], 0
-    for tag, length in zip(sizes[::2], sizes[1::2], strict=True):
-        end = start + int(length)
-        entries.append(Entry(seq, int(tag), body[start:end]))
-        start, seq = end, seq + 1
+    for index in range(0, len(sizes), 2):
+        end = start + int(sizes[index + 1])
+        entries.append(Entry(seq + index // 2, int(sizes[index]), body[start:end]))
+        start = end
     if start != len(body):
         raise ValueError("a notification is as long as its header says")
-    return Notice(entries[-1].seq, entries[-1].tag, state, int(before_tag), entries)
+    last = entries[-1]
+    return Notice(last.seq, last.tag, state, int(before_tag), entries)
+
+
+@lru_cache(100)
+def _status(text: bytes) -> str:
+    """Return a status, one text for all that have it."""
+    return text.decode()
 
 
 def new_tags(count: int) -> tuple[int, ...]:

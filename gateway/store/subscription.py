@@ -150,20 +150,27 @@ class Subscription:
 
     def _take(self, message: Any) -> None:
         if isinstance(message, ResponseError):
-            if self._on_displaced is None:
-                raise ProtocolBroken(str(message))
-            # It does not say which channel it refuses; to subscribe twice does no harm.
-            self._displace([*(self._unconfirmed | self._waiting.keys())], message)
+            self._take_refusal(message)
             return
         kind, channel, payload = message
         if kind == b"smessage":
             handler = self._handlers.get(channel)
             if handler is not None:
-                self._hand_over(handler, channel, payload)
+                try:
+                    handler(payload)
+                except Exception:
+                    # It would end the connection of all others.
+                    logger.exception("a notification on %s could not be handled", channel.decode())
         elif kind == b"ssubscribe":
             self._confirm(channel)
         elif kind == b"sunsubscribe" and channel in self._handlers:
             self._displace([channel], None)
+
+    def _take_refusal(self, refusal: ResponseError) -> None:
+        if self._on_displaced is None:
+            raise ProtocolBroken(str(refusal))
+        # It does not say which channel it refuses; to subscribe twice does no harm.
+        self._displace([*(self._unconfirmed | self._waiting.keys())], refusal)
 
     def _displace(self, names: Sequence[bytes], refusal: ResponseError | None) -> None:
         if self._on_displaced is None:
@@ -178,13 +185,6 @@ class Subscription:
         for waiting in self._waiting.pop(name, []):
             if not waiting.done():
                 waiting.set_exception(Displaced())
-
-    def _hand_over(self, handler: Handler, channel: bytes, payload: bytes) -> None:
-        try:
-            handler(payload)
-        except Exception:
-            # It would end the connection of all others.
-            logger.exception("a notification on %s could not be handled", channel.decode())
 
     def _confirm(self, channel: bytes) -> None:
         for waiting in self._waiting.pop(channel, []):

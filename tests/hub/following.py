@@ -42,7 +42,7 @@ class Following:
             log.name,
             log.reader,
             limits,
-            want=self.pushing.want,
+            pushing=self.pushing,
             spawn=self.spawn,
             wait_store=self._wait_store,
             memory=memory or RingMemory(),

@@ -27,17 +27,19 @@ def test_a_new_ring_stands_before_the_first_event() -> None:
     """A ring of a log without events holds nothing, lacks nothing, and begins at 1."""
     ring = Ring(entries=10, payload_bytes=100)
     assert (ring.first_seq, ring.head_seq, ring.head_tag) == (1, 0, 0)
-    assert ring.covers(0)
+    assert not ring.continues(0)
     assert ring.after(0, 100) == []
     assert ring.tags() == {}
 
 
 def test_a_ring_keeps_as_many_entries_as_it_may() -> None:
-    """Older entries make room, and the ring says that it no longer covers them."""
+    """Older entries make room, and the ring says that it no longer continues from before them."""
     ring = ring_of(25, entries=10)
     assert (ring.first_seq, ring.head_seq) == (16, 25)
-    assert ring.covers(15)
-    assert not ring.covers(14)
+    assert ring.continues(15)
+    assert ring.continues(24)
+    assert not ring.continues(14)
+    assert not ring.continues(25)
 
 
 def test_a_ring_keeps_as_many_bytes_as_it_may() -> None:
@@ -54,6 +56,15 @@ def test_the_newest_entry_stays_whatever_its_size() -> None:
     assert ring.first_seq == 6
     ring.extend(make(7, 1))
     assert ring.first_seq == 7
+
+
+def test_a_ring_that_forgot_its_entries_continues_nothing() -> None:
+    """Where it stands is known still, but what led there must be read from the log."""
+    ring = ring_of(5)
+    ring.clear()
+    assert (ring.head_seq, ring.first_seq) == (5, 6)
+    assert not ring.continues(4)
+    assert ring.after(4, 100) == []
 
 
 def test_a_hole_is_refused() -> None:

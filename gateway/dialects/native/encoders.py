@@ -28,9 +28,9 @@ class RunSse:
 
     def encode(self, entries: Sequence[Entry]) -> list[Message]:
         """Return one message for all entries that pass."""
-        return frames.sse_events(
-            (b"%d-%d" % (entry.seq, entry.tag), entry.line) for entry in passing(entries, self._types)
-        )
+        shown = entries if self._types is None else passing(entries, self._types)
+        chunk = b"".join([b"id: %d-%d\ndata: %b\n\n" % (entry.seq, entry.tag, entry.line) for entry in shown])
+        return [frames.sse_body(chunk)] if chunk else []
 
     def control(self, name: str, facts: dict[str, Any], cursor: Cursor | None = None) -> list[Message]:
         """Return a named frame that says which run it is about."""
