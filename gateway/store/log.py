@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -13,6 +13,8 @@ from gateway.errors import NotFound
 from gateway.store import keys
 from gateway.store.link import Link
 from gateway.store.scripts import READ_LOG, READ_NEWEST, Word
+
+_WRONG_LENGTH: Final = "a notification is as long as its header says"
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -149,6 +151,12 @@ def parse_notice(payload: bytes) -> Notice:
     """
     header, _, body = payload.partition(b"\n")
     first, status, before_tag, *sizes = header.split(b" ")
+    if len(sizes) == 2 and sizes[1] != b"0":
+        # By far the most are of one event.
+        seq, tag = int(first), int(sizes[0])
+        if int(sizes[1]) != len(body):
+            raise ValueError(_WRONG_LENGTH)
+        return Notice(seq, tag, _status(status), int(before_tag), [Entry(seq, tag, body)])
     if not sizes or len(sizes) % 2:
         raise ValueError("a notification names a tag and a length for each event")
     seq, state = int(first), _status(status)
@@ -160,7 +168,7 @@ def parse_notice(payload: bytes) -> Notice:
         entries.append(Entry(seq + index // 2, int(sizes[index]), body[start:end]))
         start = end
     if start != len(body):
-        raise ValueError("a notification is as long as its header says")
+        raise ValueError(_WRONG_LENGTH)
     last = entries[-1]
     return Notice(last.seq, last.tag, state, int(before_tag), entries)
 

@@ -132,6 +132,9 @@ async def test_a_doorbell_has_the_log_read(store: RunningStore, link: Link) -> N
         b"x running 0 1 0\n",
         b"2 \xff\xff 0 1 0\n",
         b"2 running 0 7 400\nshort",
+        b"2 running 0 7 x\nshort",
+        b"2 running 0 7 2 8 400\nshort",
+        b"2 running 0 7 5 8 2\nlonger",
     ],
 )
 async def test_garbage_is_a_doorbell(store: RunningStore, log: Log, payload: bytes) -> None:
@@ -516,6 +519,23 @@ async def test_readers_share_what_is_encoded(store: RunningStore, log: Log) -> N
         await following.grow("a")
         assert len(encoded) == 1
         assert all(client.seqs == [1, 2] for client in clients)
+
+
+async def test_what_a_single_reader_gets_is_not_kept_encoded(store: RunningStore, log: Log) -> None:
+    """Nobody else would ask for it; from the second reader on it is kept, for as long as there are two."""
+    async with follow(store.url, log, ROOMY) as following:
+        first, second = Client(), Client()
+        await following.open(first)
+        await following.grow("a")
+        assert following.channel._chunks.size_bytes == 0
+        other = await following.open(second)
+        await following.grow("b")
+        assert following.channel._chunks.size_bytes > 0
+        other.close()
+        await following.grow("c")
+        assert following.channel._chunks.size_bytes == 0
+        assert first.seqs == [1, 2, 3, 4]
+        assert second.seqs == [1, 2, 3]
 
 
 async def test_what_is_kept_encoded_is_bounded(store: RunningStore, log: Log) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 import pytest
 
 from gateway.hub.channel import ChannelLimits
 from gateway.hub.cohort import PUSH_SLICE, Pushing
+from gateway.hub.outlet import Message
 from gateway.store.link import Link
+from gateway.store.log import Entry
 from tests.hub.clients import Client, Plain
 from tests.hub.following import follow
 from tests.hub.logs import Log, forget
@@ -85,6 +89,58 @@ async def test_a_log_with_many_readers_does_not_keep_another_waiting(store: Runn
         await flushing
         assert all(client.seqs == [1, 2] for client in crowd)
     await forget(link, other)
+
+
+async def test_logs_with_a_reader_each_are_pushed_to_in_turn(store: RunningStore, link: Link) -> None:
+    """Each gets what its log has, in one write, however often it was woken."""
+    pushing = Pushing()
+    logs = [await Log(link).create() for _ in range(4)]
+    async with AsyncExitStack() as stack:
+        followings = [await stack.enter_async_context(follow(store.url, log, ROOMY, pushing=pushing)) for log in logs]
+        clients = [Client() for _ in logs]
+        for following, client in zip(followings, clients, strict=True):
+            await following.open(client, direct=True)
+        for text in "abc":
+            for following in reversed(followings):
+                following.channel.hear(await following.append(text))
+        await pushing.flush()
+        assert not pushing.wanted
+        assert [sizes(client) for client in clients] == [[1, 3]] * len(logs)
+        followings[0].channel.hear(await followings[0].append("d"))
+        assert pushing.wanted
+        await pushing.flush()
+        assert clients[0].seqs == [1, 2, 3, 4, 5]
+    for log in logs:
+        await forget(link, log)
+
+
+async def test_a_reader_that_fails_leaves_the_others_of_its_turn_alone(store: RunningStore, link: Link) -> None:
+    """What cannot be encoded ends one connection; logs that wait behind it are pushed to, then and later."""
+    pushing, broken = Pushing(), Client()
+
+    class Choking(Plain):
+        def encode(self, entries: Sequence[Entry]) -> list[Message]:
+            if entries[-1].seq > 1:
+                raise RuntimeError("cannot be shown")
+            return super().encode(entries)
+
+    logs = [await Log(link).create() for _ in range(2)]
+    async with (
+        follow(store.url, logs[0], ROOMY, pushing=pushing) as first,
+        follow(store.url, logs[1], ROOMY, pushing=pushing) as second,
+    ):
+        client = Client()
+        outlet = await first.open(broken, Choking(), direct=True)
+        await second.open(client, direct=True)
+        for text in "ab":
+            first.channel.hear(await first.append(text))
+            second.channel.hear(await second.append(text))
+            await pushing.flush()
+        assert outlet.closed
+        assert broken.hung_up
+        assert client.seqs == [1, 2, 3]
+    for log in logs:
+        await forget(link, log)
 
 
 async def test_an_event_that_comes_during_a_pass_reaches_those_it_had_been_at(store: RunningStore, log: Log) -> None:
