@@ -71,17 +71,17 @@ def _replay(against: Sequence[str], short: bool) -> list[Case]:
 
 
 def _runs(against: Sequence[str], short: bool) -> list[Case]:
-    rates = (0,) if short else (1_000, 0)
-    return crowd.cases(against, runs=200 if short else 1_000, rates=rates, seconds=3 if short else 5)
+    return crowd.cases(against, runs=1_000, rates=(5_000, 0), seconds=3 if short else 5)
 
 
 def _growth(_against: Sequence[str], short: bool) -> list[Case]:
-    sizes = ((100, 0), (500, 1_000)) if short else ((100, 0), (2_000, 10_000))
+    sizes = ((100, 0), (1_000, 9_000)) if short else ((100, 0), (10_000, 90_000))
     ours = ["gateway"]
+    # So fast that every run of the largest case has its turn.
     return [
         msgspec.structs.replace(case, group="")
         for runs, idle in sizes
-        for case in crowd.cases(ours, runs=runs, idle=idle, rates=(500,), seconds=4)
+        for case in crowd.cases(ours, runs=runs, idle=idle, rates=(2_500,), seconds=4)
     ]
 
 
