@@ -14,6 +14,7 @@ from loadtest.report import plot, table
 from loadtest.scenarios import INSIDE, SCENARIOS, SHORT
 
 OUT = Path("loadtest/out")
+MINUTES, QUICK_MINUTES = 18.0, 12.0
 GROUPS = {"all": (*SCENARIOS, *INSIDE), "short": SHORT}
 
 
@@ -22,9 +23,9 @@ GROUPS = {"all": (*SCENARIOS, *INSIDE), "short": SHORT}
 @click.option("--against", default=",".join(targets.NAMES), show_default=True, help="Targets, comma-joined.")
 @click.option("--repeats", default=3, show_default=True, help="Interleaved repeats; medians are shown.")
 @click.option("--short", "--quick", is_flag=True, help="Fewer rates and shorter runs.")
-@click.option("--minutes", default=18.0, show_default=True, help="When repeats end; the first of each is always made.")
+@click.option("--minutes", type=float, help="When repeats end (18; quick 12); the first of each is always made.")
 @click.option("--out", default=OUT, show_default=True, type=click.Path(path_type=Path), help="Where results are kept.")
-def main(names: tuple[str, ...], against: str, repeats: int, short: bool, minutes: float, out: Path) -> None:
+def main(names: tuple[str, ...], against: str, repeats: int, short: bool, minutes: float | None, out: Path) -> None:
     """Measure scenarios; nothing else should run on the machine meanwhile.
 
     Every case is measured once, whatever `--minutes` says, and again while there is time. It fails when the gateway
@@ -34,7 +35,7 @@ def main(names: tuple[str, ...], against: str, repeats: int, short: bool, minute
     short = short or "short" in names
     click.echo(machine.describe())
     asked = list(dict.fromkeys(each for given in names for each in GROUPS.get(given, (given,))))
-    ends_s = time.monotonic() + minutes * 60
+    ends_s = time.monotonic() + (minutes or (QUICK_MINUTES if short else MINUTES)) * 60
     for index, name in enumerate(asked):
         if name in INSIDE:
             about, look = INSIDE[name]

@@ -12,36 +12,40 @@ from loadtest.writers import event_body, number_body
 
 # Created and queued, then started by the first append; the naive peer and the bare loop begin with two events.
 FIRST_FRAMES = {"gateway": 4, "naive": 3, "loop": 3, **dict.fromkeys(PARTS, 3)}
+NEW_RUN = {"agent_id": "load", "mode": "direct"}
 AT_ONCE = 16
 BATCH = 500
+"""Runs that one request asks the gateway for, beyond the first few."""
 
 
 async def create_runs(target: Target, count: int) -> list[str]:
     """Return the ids of new runs."""
     if target.name.startswith("nchan"):
         return [secrets.token_hex(13) for _ in range(count)]
-    async with httpx.AsyncClient(base_url=target.url, headers=target.headers, timeout=30) as client:
+    # Peers create one at a time.
+    sizes = [1] * count if target.name != "gateway" or count < BATCH else _parts(count)
+    async with httpx.AsyncClient(base_url=target.url, headers=target.headers, timeout=60) as client:
         room = asyncio.Semaphore(AT_ONCE)
-        if target.name == "gateway" and count > BATCH:
-            found: list[str] = []
-            for start in range(0, count, BATCH):
-                found += await _create_batch(client, min(BATCH, count - start))
-            return found
 
-        async def create() -> str:
+        async def create(size: int) -> list[str]:
             async with room:
-                answer = await client.post("/v1/runs", json={"agent_id": "load", "mode": "direct"})
-                return str(answer.json()["id"])
+                return await (_create_one(client) if size == 1 else _create_many(client, size))
 
-        return list(await asyncio.gather(*(create() for _ in range(count))))
+        return [run_id for part in await asyncio.gather(*map(create, sizes)) for run_id in part]
 
 
-async def _create_batch(client: httpx.AsyncClient, count: int) -> list[str]:
-    answer = await client.post("/v1/runs/batch", json={"runs": [{"agent_id": "load", "mode": "direct"}] * count})
-    made = answer.json()
-    if made["failed"]:
-        raise SystemExit(f"{made['failed']} of {count} runs could not be created")
-    return [str(each["run"]["id"]) for each in made["results"]]
+def _parts(count: int) -> list[int]:
+    return [min(BATCH, count - begun) for begun in range(0, count, BATCH)]
+
+
+async def _create_one(client: httpx.AsyncClient) -> list[str]:
+    answer = await client.post("/v1/runs", json=NEW_RUN)
+    return [str(answer.raise_for_status().json()["id"])]
+
+
+async def _create_many(client: httpx.AsyncClient, count: int) -> list[str]:
+    answer = await client.post("/v1/runs/batch", json={"runs": [NEW_RUN] * count})
+    return [str(result["run"]["id"]) for result in answer.raise_for_status().json()["results"]]
 
 
 def append_path(run_id: str) -> str:
