@@ -119,7 +119,7 @@ class Gateway:
         self._draining = False
         self._tasks: asyncio.Task[None] | None = None
         self.asgi: ASGIApp = self._build_asgi()
-        self.express = express(self.services)
+        self.express, self.streams = express(self.services)
         self.health: ASGIApp = Starlette(
             routes=health_routes(self.why_not_ready),
             middleware=[Middleware(IdentifiedRequests)],

@@ -175,7 +175,7 @@ def configure(settings: Settings, gateway: Gateway) -> uvicorn.Config:
     """Return how uvicorn runs the gateway: no lifespan, logs or signals of its own."""
     return uvicorn.Config(
         gateway.asgi,
-        http=partial(HttpProtocol, express=gateway.express),  # type: ignore[arg-type]
+        http=partial(HttpProtocol, express=gateway.express, streams=gateway.streams),  # type: ignore[arg-type]
         ws=WebSocketProtocol,
         interface="asgi3",
         lifespan="off",

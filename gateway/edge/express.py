@@ -9,31 +9,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from http import HTTPStatus
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import httptools
 import msgspec
-from starlette.responses import Response
 
 from gateway import telemetry, tracing
 from gateway.edge.body import explain_undecodable
+from gateway.edge.plain import (
+    DEFAULTS,
+    HEAD_BYTES,
+    NAME_BYTES,
+    STATUS_LINES,
+    UNUSUAL,
+    Headers,
+    join_fields,
+    parse_headers,
+)
 from gateway.edge.problems import REQUEST_ID_PATTERN, new_request_id, problem_response
+from gateway.edge.stream_connection import EARLY_BYTES, StreamConnection
 from gateway.edge.traces import parse_trace
 from gateway.errors import GatewayError
 
-Headers = list[tuple[bytes, bytes]]
+if TYPE_CHECKING:
+    from gateway.edge.express_stream import ExpressStream
 
-HEAD_BYTES: Final = 8 * 1024
-NAME_BYTES: Final = 200
 BODY_BYTES: Final = 256 * 1024
 """The largest body that is waited for here; a larger one is read in pieces, elsewhere."""
 
-_STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-_UNUSUAL: Final = frozenset(
-    {b"transfer-encoding", b"expect", b"upgrade", b"content-encoding", b"origin", b"trailer", b"te", b"range"}
-)
 _KEEP_ALIVE: Final = b"keep-alive"
 _JSON: Final = b"application/json"
 
@@ -87,12 +90,19 @@ class Line(Protocol):
     def begin_request(self) -> None:
         """Note that the connection is not idle."""
 
+    def begin_stream(self, head: bytes, *, keep_alive: bool) -> StreamConnection | None:
+        """Leave the connection to a stream, `head` about to be written; None where the peer has left."""
+
+    def drop(self) -> None:
+        """End the connection."""
+
 
 class Courier:
     """The requests of one connection that go the short way; asked for all bytes that come between two requests."""
 
-    def __init__(self, express: Express, line: Line) -> None:
+    def __init__(self, express: Express, line: Line, streams: ExpressStream | None = None) -> None:
         self._express = express
+        self._streams = streams
         self._line = line
         self._begins = b"POST " + express.before.encode()
         self._ends = express.after.encode() + b" HTTP/1.1\r\n"
@@ -102,6 +112,7 @@ class Courier:
         self._held = b""
         self._part, self._awaited_bytes = bytearray(), 0
         self._patience: asyncio.TimerHandle | None = None
+        self._quiet_bytes = 0
         self.busy = False
         self.closing = False
 
@@ -117,7 +128,11 @@ class Courier:
             data, self._held = self._held + data, b""
         if self.busy:
             self._held = data
-            self._line.flow.pause_reading()
+            if len(data) > self._quiet_bytes:
+                self._line.flow.pause_reading()
+            return
+        if self._streams is not None and data.startswith(b"GET "):
+            self._attend(self._streams, data)
             return
         length = self._measure(data)
         if length < 0:
@@ -173,6 +188,39 @@ class Courier:
         body = data[length - self._head.body_bytes : length]
         self._serving = self._line.loop.create_task(self._serve(self._head, name, body))
 
+    def _attend(self, streams: ExpressStream, data: bytes) -> None:
+        asked = streams.read(data)
+        if asked is None:
+            self._line.pass_on(data)
+            return
+        self._line.begin_request()
+        self.busy = True
+        self._held = data[asked.size :]
+        # A peer that leaves while its stream is opened is only seen by who reads.
+        self._quiet_bytes = EARLY_BYTES
+        self._serving = self._line.loop.create_task(streams.serve(asked.scope, self))
+
+    async def answer(self, status: int, fields: bytes, payload: bytes) -> None:
+        """Write an answer, once the connection takes it, and go on to the next request."""
+        line = self._line
+        if line.flow.write_paused and not line.transport.is_closing():
+            await line.flow.drain()
+        self._answer(status, fields, payload)
+
+    def begin_stream(self, fields: bytes) -> StreamConnection | None:
+        """Leave the connection to a stream, its head about to be written; None where the peer has left."""
+        if self.closing:
+            fields += b"connection: close\r\n"
+        head = b"%b%b%b\r\n" % (STATUS_LINES[200], DEFAULTS.join(self._line.server_state.default_headers), fields)
+        stream = self._line.begin_stream(head, keep_alive=not self.closing)
+        if stream is not None and self._held:
+            stream.data_received(self._held)
+        return stream
+
+    def drop(self) -> None:
+        """End the connection without an answer."""
+        self._line.drop()
+
     async def _serve(self, head: Head, name: str, body: bytes) -> None:
         began_s = time.perf_counter()
         request_id = head.request_id or new_request_id()
@@ -185,12 +233,12 @@ class Courier:
         except (GatewayError, msgspec.DecodeError) as error:
             refusal = error if isinstance(error, GatewayError) else explain_undecodable(error)
             response = problem_response(refusal, request_id)
-            status, fields, payload = response.status_code, _fields(response), bytes(response.body)
+            status, fields, payload = response.status_code, join_fields(response), bytes(response.body)
         except Exception:
             path = f"{self._express.before}{name}{self._express.after}"
             log.exception("request failed", extra={"method": "POST", "path": path})
             response = problem_response(Exception(), request_id)
-            status, fields, payload = response.status_code, _fields(response), bytes(response.body)
+            status, fields, payload = response.status_code, join_fields(response), bytes(response.body)
         else:
             status, fields = 200, b"content-length: %d\r\ncontent-type: application/json\r\n" % len(payload)
         telemetry.observe_answer(
@@ -217,13 +265,13 @@ class Courier:
 
     def _answer(self, status: int, fields: bytes, payload: bytes) -> None:
         line = self._line
-        self.busy = False
+        self.busy, self._quiet_bytes = False, 0
         if line.transport.is_closing():
             return
         if self.closing:
             fields += b"connection: close\r\n"
-        defaults = _DEFAULTS.join(line.server_state.default_headers)
-        line.transport.write(b"%b%b%b\r\n%b" % (_STATUS_LINES[status], defaults, fields, payload))
+        defaults = DEFAULTS.join(line.server_state.default_headers)
+        line.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINES[status], defaults, fields, payload))
         line.on_response_complete()
         if self.closing:
             line.transport.close()
@@ -236,14 +284,14 @@ def read_head(lines: bytes, prepare: Callable[[Headers], Any]) -> Head:
     if tracing.is_on():
         # What a trace wants to know of a request is told by the application's way.
         return _NOT_HERE
-    headers = _parse(lines)
+    headers = parse_headers(b"POST / HTTP/1.1\r\n" + lines + b"\r\n\r\n")
     named = dict(headers)
     length = named.get(b"content-length", b"")
     kind = named.get(b"content-type", _JSON).partition(b";")[0].strip().lower()
     keeps = named.get(b"connection", _KEEP_ALIVE).lower() == _KEEP_ALIVE
     once = sum(name in (b"content-length", b"content-type", b"connection") for name, _ in headers)
     plain = once == len(named.keys() & {b"content-length", b"content-type", b"connection"})
-    if not (plain and length.isdigit() and keeps and kind == _JSON and not named.keys() & _UNUSUAL):
+    if not (plain and length.isdigit() and keeps and kind == _JSON and not named.keys() & UNUSUAL):
         return _NOT_HERE
     if len(length) > 9 or int(length) > BODY_BYTES:
         return _NOT_HERE
@@ -262,44 +310,4 @@ def read_head(lines: bytes, prepare: Callable[[Headers], Any]) -> Head:
     )
 
 
-class _Fields:
-    """What httptools tells of a head."""
-
-    def __init__(self) -> None:
-        self.headers: Headers = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
-
-
-def _parse(lines: bytes) -> Headers:
-    """Return header lines as the server's own parser reads them; none where it refuses them."""
-    fields = _Fields()
-    try:
-        httptools.HttpRequestParser(fields).feed_data(b"POST / HTTP/1.1\r\n" + lines + b"\r\n\r\n")
-    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-        return []
-    return fields.headers
-
-
 _NOT_HERE: Final = Head(None, -1, None)
-
-
-def _fields(response: Response) -> bytes:
-    return b"".join(b"%b: %b\r\n" % field for field in response.raw_headers)
-
-
-class _Defaults:
-    """The headers of every answer, joined once for as long as the server has the same: a second."""
-
-    def __init__(self) -> None:
-        self._headers: Sequence[tuple[bytes, bytes]] = ()
-        self._joined = b""
-
-    def join(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-        if headers is not self._headers:
-            self._headers, self._joined = headers, b"".join([b"%b: %b\r\n" % field for field in headers])
-        return self._joined
-
-
-_DEFAULTS: Final = _Defaults()

@@ -207,7 +207,7 @@ class IdentifiedRequests:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        request_id, trace = _read_names(scope)
+        request_id, trace = read_names(scope)
         state = scope.setdefault("state", {})
         state["request_id"], state["trace"] = request_id, trace
         scope.setdefault("extensions", {})["gateway.send"] = send
@@ -236,7 +236,7 @@ class IdentifiedRequests:
             tracing.subject.set(None)
 
 
-def _read_names(scope: Scope) -> tuple[str, Trace | None]:
+def read_names(scope: Scope) -> tuple[str, Trace | None]:
     """Return the request's id, and the trace that it belongs to."""
     request_id, trace = None, None
     for name, value in scope["headers"]:

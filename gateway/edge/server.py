@@ -7,7 +7,7 @@ import socket
 import sys
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.types import Receive, Scope
 from uvicorn.config import Config
@@ -22,6 +22,9 @@ from gateway.edge.problems import MEDIA_TYPE, find_status, new_request_id, probl
 from gateway.edge.stream_connection import FLUSH_S, StreamConnection
 from gateway.edge.unframed import UnframedCycle
 from gateway.errors import BadRequest, GatewayError, HeadTooLarge
+
+if TYPE_CHECKING:
+    from gateway.edge.express_stream import ExpressStream
 
 SILENT_S: Final = 60
 PROBE_S: Final = 15
@@ -51,6 +54,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     Args:
         express: A route whose plain requests are answered without the application.
+        streams: A route whose streams are begun without it, beside that.
         tuned: Whether its socket is as `tune_socket` has it.
         head_s: How long the head of a request may take.
         unread_s: How long a peer may take next to nothing of answers that are complete.
@@ -60,6 +64,7 @@ class HttpProtocol(HttpToolsProtocol):
         self,
         *args: Any,
         express: Express | None = None,
+        streams: ExpressStream | None = None,
         head_s: float = HEAD_S,
         tuned: bool = False,
         unread_s: float = UNREAD_S,
@@ -76,7 +81,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.in_head = True
         self.heads = HeadWatch(self.loop, self.give_up, head_s=head_s)
         self.express = express
-        self.courier = None if express is None else Courier(express, self)
+        self.streams = streams
+        self.courier = None if express is None else Courier(express, self, streams)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # As uvicorn does, but for the addresses of both ends: five calls of the system for what hardly anybody asks.
@@ -226,17 +232,31 @@ class HttpProtocol(HttpToolsProtocol):
             return None
         if self.transport.is_closing():
             return None
-        self.connections.discard(self)
-        self.forget_unread()
-        go_back = partial(_serve_next, self.config, self.server_state, self.app_state, self.express)
-        stream = StreamConnection(self.transport, self.connections, go_back if cycle.keep_alive else None)
-        if self.flow.write_paused:
-            stream.pause_writing()
+        stream = self._give_away(keep_alive=cycle.keep_alive)
         # To uvicorn a peer that left: it then expects no end of the answer.
         cycle.disconnected = True
+        cycle.scope = None  # type: ignore[assignment]
+        return stream
+
+    def begin_stream(self, head: bytes, *, keep_alive: bool) -> StreamConnection | None:
+        """Leave the connection to a stream whose head is yet to be written; None where the peer has left."""
+        if self.transport.is_closing():
+            return None
+        stream = self._give_away(keep_alive=keep_alive)
+        stream.owe(head)
+        return stream
+
+    def _give_away(self, *, keep_alive: bool) -> StreamConnection:
+        self.connections.discard(self)
+        self.forget_unread()
+        options = {"express": self.express, "streams": self.streams}
+        go_back = partial(_serve_next, self.config, self.server_state, self.app_state, options)
+        stream = StreamConnection(self.transport, self.connections, go_back if keep_alive else None)
+        if self.flow.write_paused:
+            stream.pause_writing()
         # What only a request needs would live on in circles.
-        cycle.scope = self.parser = self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
-        self.courier = None
+        self.parser = self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
+        self.courier = self.heads = None  # type: ignore[assignment]
         self.unfinished = []
         return stream
 
@@ -264,12 +284,12 @@ def _serve_next(
     config: Config,
     server_state: ServerState,
     app_state: dict[str, Any],
-    express: Express | None,
+    options: dict[str, Any],
     transport: asyncio.Transport,
     early: bytes,
 ) -> None:
     """Serve the next request of a connection whose stream is complete, from what came of it meanwhile."""
-    fresh = HttpProtocol(config, server_state, app_state, express=express, tuned=True)
+    fresh = HttpProtocol(config, server_state, app_state, tuned=True, **options)
     transport.set_protocol(fresh)
     fresh.connection_made(transport)
     fresh.on_response_complete()

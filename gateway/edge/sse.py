@@ -77,41 +77,51 @@ class EventStream(Response):
         self.background = None
         self.body = b""
         self.raw_headers = list(_RAW_HEADERS)
-        self._connect = connect
+        self.connect = connect
         self._enter = enter
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and return when the connection is gone or the response complete."""
-        if self._enter is not None:
-            try:
-                await self._enter()
-            except GatewayError:
-                self._refuse()
-                await drop(scope, receive)
-                return
-            except BaseException:
-                self._refuse()
-                raise
+        if not await self.enter():
+            await drop(scope, receive)
+            return
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         if scope["method"] == "HEAD":
-            self._connect(Line(_discard, None, _nobody))()
+            self.forsake()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         extensions = scope.get("extensions", {})
         take_over = extensions.get("gateway.take_over", _keep)
         stream = take_over(scope)
         if stream is not None:
-            stream.watch(self._connect(Line(stream.send, stream.write, stream.drop, stream.unsent, stream.peer)))
+            stream.watch(self.connect(Line(stream.send, stream.write, stream.drop, stream.unsent, stream.peer)))
         else:
             await self._stay(extensions.get("gateway.drop"), receive, extensions.get("gateway.send", send))
+
+    async def enter(self) -> bool:
+        """Wait until the stream may begin; False where it may not, and the connection is to be dropped."""
+        if self._enter is not None:
+            try:
+                await self._enter()
+            except GatewayError:
+                self._refuse()
+                return False
+            except BaseException:
+                self._refuse()
+                raise
+        return True
+
+    def forsake(self) -> None:
+        """Begin and end a stream that nobody reads."""
+        self.connect(Line(_discard, None, _nobody))()
 
     async def _stay(self, hang_up: Callable[[], None] | None, receive: Receive, send: Send) -> None:
         """Have this task wait for the connection's end; without a way to hang up, returning early is one."""
         # A server that finds an answer incomplete cuts it.
         with suppress(TimeoutError):
             async with asyncio.timeout(None) as patience:
-                leave = self._connect(Line(_through(send), None, hang_up or (lambda: patience.reschedule(0.0))))
+                leave = self.connect(Line(_through(send), None, hang_up or (lambda: patience.reschedule(0.0))))
                 try:
                     while (await receive())["type"] != "http.disconnect":
                         pass

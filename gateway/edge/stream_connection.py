@@ -39,6 +39,7 @@ class StreamConnection(asyncio.Protocol):
         "_early",
         "_ended",
         "_go_back",
+        "_head",
         "_on_gone",
         "_registry",
         "_transport",
@@ -53,7 +54,7 @@ class StreamConnection(asyncio.Protocol):
         self._on_gone: Callable[[], None] | None = None
         self._waiting: asyncio.Future[None] | None = None
         self._aborting: asyncio.TimerHandle | None = None
-        self._early = b""
+        self._early = self._head = b""
         self._ended = False
         self.taking = True
         registry.add(self)
@@ -71,8 +72,26 @@ class StreamConnection(asyncio.Protocol):
     def write(self, wire: bytes) -> bool:
         """Write a whole chunk, framed already; False, with nothing written, while the transport takes no more."""
         if not self.taking:
-            return False
+            return bool(self._head) and self._begin_with(wire)
         self._transport.write(wire)
+        return True
+
+    def owe(self, head: bytes) -> None:
+        """Have `head` written with the first chunk, or by `begin`, whichever comes first; both in the present step."""
+        if self.taking:
+            self._head, self.taking = head, False
+        else:
+            self._transport.write(head)
+
+    def begin(self) -> None:
+        """Write the head, where it is owed."""
+        if self._head:
+            self._begin_with(b"")
+
+    def _begin_with(self, wire: bytes) -> bool:
+        head, self._head = self._head, b""
+        self.taking = True
+        self._transport.write(head + wire)
         return True
 
     def unsent(self) -> int:
@@ -85,6 +104,7 @@ class StreamConnection(asyncio.Protocol):
 
     async def send(self, message: Any) -> None:
         """Write a message once the transport takes it: `{"wire": chunk}`, or the end of the body. ASGI's `send`."""
+        self.begin()
         while not self.taking and not self._ended:
             if self._waiting is None:
                 self._waiting = asyncio.get_running_loop().create_future()
@@ -100,6 +120,7 @@ class StreamConnection(asyncio.Protocol):
     def drop(self, flush_s: float = FLUSH_S) -> None:
         """End the connection without ending its answer, once the peer has what was written, or `flush_s` passed."""
         if not self._transport.is_closing():
+            self.begin()
             self._aborting = asyncio.get_running_loop().call_later(flush_s, self._transport.abort)
             self._end()
             self._transport.close()

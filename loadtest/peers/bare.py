@@ -27,7 +27,8 @@ from ulid import ULID
 from gateway.domain.access import RUNS_WRITE, require
 from gateway.domain.events import NewEvent, check
 from gateway.edge.auth import require_credential
-from gateway.edge.express import Express, Headers
+from gateway.edge.express import Express
+from gateway.edge.plain import Headers
 from gateway.edge.server import HttpProtocol
 from gateway.edge.stream_connection import StreamConnection
 from gateway.service.access import Access

@@ -17,7 +17,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.edge.body import read_body
-from gateway.edge.express import Express, Headers
+from gateway.edge.express import Express
+from gateway.edge.plain import Headers
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
 from gateway.edge.server import HttpProtocol
 from gateway.errors import BadRequest, NotFound

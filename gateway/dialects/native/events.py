@@ -20,9 +20,10 @@ from gateway.edge import query as q
 from gateway.edge.accepting import wants
 from gateway.edge.auth import Credential, require_credential
 from gateway.edge.body import decode_json, explain_undecodable, read_body, too_large
-from gateway.edge.express import Express, Headers
+from gateway.edge.express import Express
 from gateway.edge.limits import Visit
 from gateway.edge.lines import LineResponse
+from gateway.edge.plain import Headers
 from gateway.errors import InvalidBody, WriterGap
 from gateway.service.actors import Caller, check_idempotency_key, parse_run_id
 from gateway.service.writing import Batch

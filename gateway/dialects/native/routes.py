@@ -28,6 +28,7 @@ from gateway.dialects.native.streams import StreamRoutes
 from gateway.dialects.native.webhooks import WebhookRoutes
 from gateway.dialects.native.work import WorkRoutes
 from gateway.edge.express import Express
+from gateway.edge.express_stream import ExpressStream
 from gateway.edge.problems import MEDIA_TYPE
 from gateway.entry.asyncapi import Socket, Speaker
 from gateway.entry.openapi import Text, document
@@ -43,9 +44,10 @@ def routes(native: Native) -> list[BaseRoute]:
     return [*found, *reference_routes(lambda: openapi(found))]
 
 
-def express(native: Native) -> Express:
-    """Return the route that is answered without the application."""
-    return EventRoutes(native, StreamRoutes(native, RunRoutes(native))).express
+def express(native: Native) -> tuple[Express, ExpressStream]:
+    """Return the routes that are answered without the application: appends, and streams of one run."""
+    streams = StreamRoutes(native, RunRoutes(native))
+    return EventRoutes(native, streams).express, streams.express
 
 
 def openapi(found: Sequence[BaseRoute]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from gateway.domain import access
 from gateway.domain.cursor import START, Cursor
 from gateway.domain.events import TypeFilter
 from gateway.edge import query as q
+from gateway.edge.express_stream import ExpressStream
 from gateway.edge.frames import Message
 from gateway.entry.streaming import Lane
 from gateway.errors import BadRequest
@@ -72,6 +73,11 @@ class StreamRoutes:
             Route("/v1/threads/{thread_id}/stream", self.thread, methods=["GET"]),
             Route("/v1/feed", self.feed, methods=["GET"]),
         ]
+
+    @property
+    def express(self) -> ExpressStream:
+        """Streams of one run, as readers open them who come back all the time."""
+        return ExpressStream("/v1/runs/{run_id}/stream", self.run, self._native.limits)
 
     async def create(self, request: Request) -> Response:
         """`POST /v1/runs`, `POST /v1/threads/{t}/runs`: a run, or with `?stream=true` its stream."""
