@@ -335,3 +335,16 @@ async def test_a_server_that_wants_one_run_a_call_gets_that(tmp_path: Path) -> N
             for expected in (2, 3):
                 answers = await asyncio.gather(*(door.append_plain() for door in doors))
                 assert [answer.first_seq for answer in answers] == [expected] * 4
+
+
+async def test_a_server_that_is_no_primary_any_more_refuses_all_and_is_left(tmp_path: Path) -> None:
+    """Nothing is written, each caller is told so, and the link looks for the primary at once."""
+    async with serve(tmp_path) as server, connect(server.url) as link:
+        first, second = await open_doors(link, 2)
+        await first.append_plain()
+        await server.ask("REPLICAOF", "127.0.0.1", 1)
+        told = await asyncio.gather(first.append_plain(), second.append_plain(), return_exceptions=True)
+        assert [each.facts["outcome"] for each in told if isinstance(each, StoreUnavailable)] == ["not_written"] * 2
+        await server.ask("REPLICAOF", "NO", "ONE")
+        answers = await asyncio.gather(first.append_plain(), second.append_plain())
+        assert [answer.first_seq for answer in answers] == [3, 2]

@@ -89,8 +89,8 @@ for i = 1, #appends do
   if not done then
     local problem = type(told) == 'table' and told.err or tostring(told)
     -- A server that has become a replica says so to all.
-    if string.find(problem, '^READONLY') then error(told) end
     told = redis.error_reply(problem)
+    if string.find(problem, '^READONLY') then return told end
   end
   answers[i] = told
   key, at = key + (writers and 3 or 2), at + #asked[9]
