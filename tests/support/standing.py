@@ -54,7 +54,7 @@ async def standing(api: RunningGateway, status: str, **about: Any) -> str:
 
 async def _claimed(api: RunningGateway, status: str, about: dict[str, Any]) -> str:
     queue = f"q{ULID()}"
-    policies: dict[str, dict[str, Any]] = {"crashed": {"lease_s": 0.1}, "dead_letter": {"dead_letter": True}}
+    policies: dict[str, dict[str, Any]] = {"crashed": {"lease_s": 0.5}, "dead_letter": {"dead_letter": True}}
     run_id = await queue_run(api, queue, **policies.get(status, {}), **about)
     claimed = await claim_one(api, queue)
     if status == "crashed":
