@@ -88,8 +88,8 @@ for i = 1, #appends do
   local done, told = pcall(append, asked, KEYS[key], KEYS[key + 1], writers, at)
   if not done then
     local problem = type(told) == 'table' and told.err or tostring(told)
-    -- A server that has become a replica says so to all.
     told = redis.error_reply(problem)
+    -- A server that has become a replica says so to all.
     if string.find(problem, '^READONLY') then return told end
   end
   answers[i] = told
