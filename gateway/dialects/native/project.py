@@ -43,6 +43,11 @@ def question_body(question: Question) -> dict[str, Any]:
 
 def run_body(run: Run) -> dict[str, Any]:
     """Return the run's representation."""
+    return {**_about(run), **_times(run), **_log(run), **_origin(run), **_work(run)}
+
+
+def _about(run: Run) -> dict[str, Any]:
+    """Return what a run is, was given, and has come to."""
     spec, state = run.spec, run.state
     return {
         "id": spec.id,
@@ -60,6 +65,13 @@ def run_body(run: Run) -> dict[str, Any]:
         "trigger": spec.trigger,
         "triggered_by": spec.triggered_by,
         "created_by": spec.actor,
+    }
+
+
+def _times(run: Run) -> dict[str, Any]:
+    """Return when what happened to a run, and what it may take."""
+    spec, state = run.spec, run.state
+    return {
         "created_at": at(spec.created_us // 1000),
         "scheduled_at": at(state.scheduled_ms),
         "expires_at": at(state.expires_ms),
@@ -69,12 +81,25 @@ def run_body(run: Run) -> dict[str, Any]:
         "cancel_deadline_at": at(state.cancel_deadline_ms),
         "timeout_s": seconds(spec.timeout_ms),
         "heartbeat_s": seconds(spec.heartbeat_ms),
+    }
+
+
+def _log(run: Run) -> dict[str, Any]:
+    """Return where a run's log stands, and what it adds up to."""
+    return {
         "first_seq": run.first_seq,
         "head_seq": run.head_seq,
         "log_expired": run.log_expired,
-        "open_requests": [question_body(q) for q in state.open],
+        "open_requests": [question_body(q) for q in run.state.open],
         "usage": run.totals,
         "model": run.model,
+    }
+
+
+def _origin(run: Run) -> dict[str, Any]:
+    """Return where a run comes from, and what its creator attached."""
+    spec = run.spec
+    return {
         "parent_run_id": spec.parent_run_id,
         "root_run_id": spec.root_run_id,
         "retry_of": spec.retry_of,
@@ -85,6 +110,13 @@ def run_body(run: Run) -> dict[str, Any]:
         "tick_at": at(spec.tick_ms),
         "file_ids": spec.file_ids,
         "extensions": spec.extensions,
+    }
+
+
+def _work(run: Run) -> dict[str, Any]:
+    """Return how workers get a run, who has it, and how its attempts went."""
+    spec, state = run.spec, run.state
+    return {
         "agent_version": spec.agent_version,
         "queue": spec.queue,
         "priority": spec.priority,
