@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from gateway.edge.sse import Dropped, EventStream, Line
 from gateway.edge.waits import Waits
 from gateway.entry.places import Places
 from gateway.errors import Draining, StoreUnavailable, TooManyRequests
+from gateway.hub.channel import Channel
 from gateway.hub.hub import Hub
 from gateway.hub.outlet import Message, Outlet
 from gateway.hub.reader import Encoder, Reader
@@ -28,6 +30,9 @@ PING = (frames.sse_body(frames.PING),)
 FINISH = (frames.END,)
 
 T = TypeVar("T")
+
+Farewell = Callable[[str, Outlet], Sequence[Message]]
+Follow = Callable[[Outlet], Callable[[], None]]
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -92,11 +97,11 @@ class SseDoor:
         self,
         grant: Grant,
         lanes: Sequence[Lane],
-        farewell: Callable[[str, Outlet], Sequence[Message]],
+        farewell: Farewell,
         *,
         finite: bool = True,
         linger_s: float | None = None,
-        follow: Callable[[Outlet], Callable[[], None]] | None = None,
+        follow: Follow | None = None,
         on_leave: Callable[[Reader], None] | None = None,
         on_refused: Callable[[], None] | None = None,
     ) -> Response:
@@ -114,47 +119,9 @@ class SseDoor:
             self.release(lanes)
             return Response(status_code=204)
 
-        channels = [lane.opening.channel for lane in lanes]
-
-        def connect(line: Line) -> Callable[[], None]:
-            outlet: Outlet = self._hub.open_outlet(
-                line.send,
-                write=line.write,
-                hang_up=line.hang_up,
-                unsent=line.unsent,
-                peer=line.peer,
-                transport="sse",
-                ping=PING,
-                finish=FINISH if finite else (),
-                farewell=lambda reason: farewell(reason, outlet),
-                on_leave=on_leave,
-                grant=grant,
-                linger_s=linger_s,
-            )
-            if not lanes:
-                outlet.say([self.retry])
-            # In one write with what the first one begins with.
-            outlet.add(*[open_reader(outlet, lane, () if i else (self.retry,)) for i, lane in enumerate(lanes)])
-            unfollow = follow(outlet) if follow else None
-
-            def leave() -> None:
-                if unfollow:
-                    unfollow()
-                self._hub.close_outlet(outlet)
-                for channel in channels:
-                    self._hub.release(channel)
-                self.places.leave(grant)
-
-            if self.draining:
-                outlet.dismiss("drain")
-            return leave
-
-        def refuse() -> None:
-            self.release(lanes)
-            if on_refused is not None:
-                on_refused()
-
-        return EventStream(connect, lambda: self.places.enter(grant), refuse)
+        stream = _Stream(self, self._hub, grant, lanes, farewell, finite=finite, linger_s=linger_s)
+        stream.follow, stream.on_leave, stream.on_refused = follow, on_leave, on_refused
+        return EventStream(stream.connect, lambda: self.places.enter(grant), stream.refuse)
 
     def closed(self, reason: str, resume_after: str | None) -> list[Message]:
         """Return the last frame of a stream that is about to be hung up.
@@ -165,10 +132,86 @@ class SseDoor:
         facts = {"reason": reason, "resume_after": resume_after}
         return [frames.sse_control("stream.closed", facts, retry_ms=retry_ms)]
 
+    def end(self, grant: Grant, outlet: Outlet, channels: Sequence[Channel]) -> None:
+        """Give back what a stream had that was connected."""
+        self._hub.close_outlet(outlet)
+        for channel in channels:
+            self._hub.release(channel)
+        self.places.leave(grant)
+
     def release(self, lanes: Sequence[Lane]) -> None:
         """Follow the lanes' logs no more."""
         for lane in lanes:
             self._hub.release(lane.opening.channel)
+
+
+class _Stream:
+    """One stream, from its door to its end; what may be set of it is said at `SseDoor.respond`."""
+
+    def __init__(
+        self,
+        door: SseDoor,
+        hub: Hub,
+        grant: Grant,
+        lanes: Sequence[Lane],
+        farewell: Farewell,
+        *,
+        finite: bool,
+        linger_s: float | None,
+    ) -> None:
+        self._door = door
+        self._hub = hub
+        self._grant = grant
+        self._lanes = lanes
+        self._farewell = farewell
+        self._finite = finite
+        self._linger_s = linger_s
+        self.follow: Follow | None = None
+        self.on_leave: Callable[[Reader], None] | None = None
+        self.on_refused: Callable[[], None] | None = None
+
+    def connect(self, line: Line) -> Callable[[], None]:
+        """Begin on a connection; returns what to call when that is gone."""
+        # What lives as long as the connection must not hold what was said at its beginning: not this, by `self`.
+        farewell, channels = self._farewell, [lane.opening.channel for lane in self._lanes]
+        outlet: Outlet = self._hub.open_outlet(
+            line.send,
+            write=line.write,
+            hang_up=line.hang_up,
+            unsent=line.unsent,
+            peer=line.peer,
+            transport="sse",
+            ping=PING,
+            finish=FINISH if self._finite else (),
+            farewell=lambda reason: farewell(reason, outlet),
+            on_leave=self.on_leave,
+            grant=self._grant,
+            linger_s=self._linger_s,
+        )
+        retry = self._door.retry
+        if not self._lanes:
+            outlet.say([retry])
+        # In one write with what the first one begins with.
+        outlet.add(*[open_reader(outlet, lane, () if i else (retry,)) for i, lane in enumerate(self._lanes)])
+        unfollow = self.follow(outlet) if self.follow else None
+        if self._door.draining:
+            outlet.dismiss("drain")
+        return partial(_leave, self._door, self._grant, outlet, channels, unfollow)
+
+    def refuse(self) -> None:
+        """Let go of everything: there is no place for the stream."""
+        self._door.release(self._lanes)
+        if self.on_refused is not None:
+            self.on_refused()
+
+
+def _leave(
+    door: SseDoor, grant: Grant, outlet: Outlet, channels: Sequence[Channel], unfollow: Callable[[], None] | None
+) -> None:
+    """End a stream that was connected."""
+    if unfollow:
+        unfollow()
+    door.end(grant, outlet, channels)
 
 
 def open_reader(outlet: Outlet, lane: Lane, before: Sequence[Message] = ()) -> Reader:
