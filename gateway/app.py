@@ -22,6 +22,7 @@ from gateway.dialects.native.routes import routes as native_routes
 from gateway.dialects.native.routes import streams as native_streams
 from gateway.edge.console import console_routes
 from gateway.edge.health import health_routes
+from gateway.edge.limits import Limits
 from gateway.edge.origins import SocketOrigins
 from gateway.edge.probe import Probe
 from gateway.edge.problems import IdentifiedRequests, exception_handlers
@@ -38,52 +39,34 @@ from gateway.errors import StoreUnavailable
 from gateway.hub.hub import Hub
 from gateway.hub.tail import Tail
 from gateway.measures import in_ms
+from gateway.parts import Engine, Stores, build_control, build_engine, build_files, open_stores
 from gateway.service.access import Access
-from gateway.service.agents import Agents
 from gateway.service.batches import Batches
 from gateway.service.bells import Bells
 from gateway.service.bulk import Bulk
-from gateway.service.control import Control
 from gateway.service.deliveries import KIND as DELIVERIES
 from gateway.service.deliveries import Deliveries
 from gateway.service.depths import Depths
 from gateway.service.file_sweep import FileSweep
-from gateway.service.files import Files
 from gateway.service.folds import Folds
-from gateway.service.hooks import Hooks
-from gateway.service.journal import Journal
 from gateway.service.listing import Listing
-from gateway.service.once import Once
 from gateway.service.outbound import Outbound, check_url
 from gateway.service.provider_keys import ProviderKeys
 from gateway.service.readers import Readers
-from gateway.service.runs import Runs
 from gateway.service.schedules import Schedules
-from gateway.service.shelf import Shelf
 from gateway.service.streams import Streams, Watch
 from gateway.service.ticks import KIND as TICKS
 from gateway.service.ticks import Ticks
-from gateway.service.timers import Timers
+from gateway.service.timers import Looker, Timers
 from gateway.service.tokens import Tokens
 from gateway.service.webhooks import Webhooks
 from gateway.service.work import Work
-from gateway.service.writing import Writing
 from gateway.settings import Settings, variable
 from gateway.store import keys
 from gateway.store.access import AccessStore
-from gateway.store.agents import AgentStore
-from gateway.store.blobs import open_blobs
 from gateway.store.clock import StoreClock
-from gateway.store.files import FileStore
-from gateway.store.hooks import HookStore
-from gateway.store.indexes import IndexStore
 from gateway.store.links import open_link
 from gateway.store.log import LogReader
-from gateway.store.queue import QueueStore
-from gateway.store.runs import RunStore
-from gateway.store.schedules import ScheduleStore
-from gateway.store.tickets import TicketStore
-from gateway.store.timers import TimerStore
 from gateway.vitals import Vitals
 
 logger = logging.getLogger(__name__)
@@ -128,75 +111,67 @@ class Gateway:
 
     def _build_services(self, dev_key: str | None) -> None:
         settings, clock = self._settings, self.clock
-        runs = RunStore(self._reads, self._writes, measures.log_limits(settings))
-        logs = LogReader(self._reads)
-        indexes = IndexStore(self._reads, self._writes, feed_entries=settings.feed_entries)
-        timers = TimerStore(self._writes)
-        queues = QueueStore(self._writes)
-        links = {"writes": self._writes, "reads": self._reads}
+        self.stores = stores = open_stores(self._reads, self._writes, settings)
+        self._build_access(stores.access, dev_key)
+        self._build_streaming(stores.logs)
+        engine = build_engine(stores, self.hub, clock, settings, secret=self.access.signing_secret)
         limits = measures.limits(settings)
-        self._vitals = Vitals(links, clock, Depths(indexes, queues), limits.bodies, self.why_not_ready)
-        journal = Journal(runs, indexes, timers, queues, clock, measures.retention(settings))
-        hook_store = HookStore(self._reads, self._writes)
-        rules = measures.webhook_urls(settings)
-        hooks = Hooks(hook_store, rules)
-        agents = Agents(AgentStore(self._reads, self._writes), queues, hooks)
-        idempotency_ms = in_ms(settings.idempotency_s)
-        self._build_access(dev_key)
-        self._build_streaming(logs)
-        records, blobs = FileStore(self._reads, self._writes), open_blobs(settings.files_url, settings.data_dir)
-        shelf = Shelf(records, blobs, indexes, secret=self.access.signing_secret, mark_ms=idempotency_ms)
-        file_retention_ms = in_ms(settings.file_retention_s)
-        self.file_sweep = FileSweep(shelf, records, blobs, indexes, runs, clock, retention_ms=file_retention_ms)
-        self._runs = Runs(journal, runs, indexes, agents, hooks, self.hub, shelf, measures.run_limits(settings))
+        links, depths = {"writes": self._writes, "reads": self._reads}, Depths(stores.indexes, stores.queues)
+        self._vitals = Vitals(links, clock, depths, limits.bodies, self.why_not_ready)
+        self._build_clockwork(stores, engine)
+        self.services: Services = self._list_services(stores, engine, limits)
+
+    def _build_clockwork(self, stores: Stores, engine: Engine) -> None:
+        """Build what acts by itself: timers, webhooks' deliveries, schedules' ticks, the sweep of files."""
+        settings, clock, runs = self._settings, self.clock, stores.runs
+        self._outbound = Outbound(
+            measures.webhook_urls(settings),
+            timeout_s=settings.webhook_timeout_s,
+            connections=settings.webhook_at_once,
+        )
+        rules = measures.delivery_rules(settings)
+        deliveries = Deliveries(stores.hooks, runs, stores.logs, self._outbound, clock, rules)
+        acts: dict[str, Looker] = {DELIVERIES: deliveries, TICKS: Ticks(stores.schedules, engine.runs, runs, clock)}
+        self._timers = Timers(engine.journal, engine.runs, runs, stores.timers, stores.indexes, acts)
+        self.file_sweep = FileSweep(
+            engine.shelf,
+            stores.files,
+            stores.blobs,
+            stores.indexes,
+            runs,
+            clock,
+            retention_ms=in_ms(settings.file_retention_s),
+        )
         self._bells = Bells(self._tail, most_claims=settings.claims_waiting)
-        once = Once(indexes, lifetime_ms=idempotency_ms)
-        self._outbound = Outbound(rules, timeout_s=settings.webhook_timeout_s, connections=settings.webhook_at_once)
-        deliveries = Deliveries(hook_store, runs, logs, self._outbound, clock, measures.delivery_rules(settings))
-        schedules = ScheduleStore(self._reads, self._writes)
-        ticks = Ticks(schedules, self._runs, runs, clock)
-        self._timers = Timers(journal, self._runs, runs, timers, indexes, {DELIVERIES: deliveries, TICKS: ticks})
-        control = Control(
-            journal,
-            runs,
-            logs,
-            indexes,
-            agents,
-            cancel_grace_ms=in_ms(settings.cancel_grace_s),
-            idempotency_ms=idempotency_ms,
-            input_bytes=settings.input_bytes,
-        )
-        listing = Listing(runs, indexes, scan_records=settings.scan_records)
-        writing = Writing(
-            journal,
-            runs,
-            event_bytes=settings.event_bytes,
-            batch_events=settings.batch_events,
-            idempotency_ms=idempotency_ms,
-        )
-        tickets = TicketStore(self._writes)
-        callers = Callers(self.access, tickets, clock, secret=settings.ticket_secret, tokens=self._tokens)
-        files = Files(shelf, once, runs, writing, clock, file_bytes=settings.file_bytes, retention_ms=file_retention_ms)
-        self.services: Services = Services(
+
+    def _list_services(self, stores: Stores, engine: Engine, limits: Limits) -> Services:
+        settings, clock = self._settings, self.clock
+        journal, once, agents, runs = engine.journal, engine.once, engine.agents, engine.runs
+        control = build_control(stores, engine, settings)
+        listing = Listing(stores.runs, stores.indexes, scan_records=settings.scan_records)
+        callers = Callers(self.access, stores.tickets, clock, secret=settings.ticket_secret, tokens=self._tokens)
+        files = build_files(stores, engine, clock, settings)
+        places = (stores.runs, stores.logs, stores.queues)
+        return Services(
             callers=callers,
             access=self.access,
-            runs=self._runs,
+            runs=runs,
             control=control,
-            writing=writing,
+            writing=engine.writing,
             listing=listing,
-            batches=Batches(self._runs, once),
-            bulk=Bulk(control, self._runs, listing, once),
-            schedules=Schedules(schedules, timers, self._runs, agents, clock),
-            webhooks=Webhooks(self._runs, hook_store, timers, clock, once),
-            folds=Folds(runs, logs),
+            batches=Batches(runs, once),
+            bulk=Bulk(control, runs, listing, once),
+            schedules=Schedules(stores.schedules, stores.timers, runs, agents, clock),
+            webhooks=Webhooks(runs, stores.hooks, stores.timers, clock, once),
+            folds=Folds(stores.runs, stores.logs),
             files=files,
             file_door=FileDoor(
                 callers, files, clock, public_url=settings.public_url, lifetime_ms=in_ms(settings.file_url_s)
             ),
             once=once,
-            work=Work(journal, runs, logs, queues, self._bells, agents, once, idempotency_ms=idempotency_ms),
+            work=Work(journal, *places, self._bells, agents, once, idempotency_ms=in_ms(settings.idempotency_s)),
             agents=agents,
-            streams=Streams(self.hub, runs, logs, indexes),
+            streams=Streams(self.hub, stores.runs, stores.logs, stores.indexes),
             readers=self._readers,
             hub=self.hub,
             door=self._door,
@@ -205,11 +180,11 @@ class Gateway:
             bounds=measures.bounds(settings),
         )
 
-    def _build_access(self, dev_key: str | None) -> None:
+    def _build_access(self, store: AccessStore, dev_key: str | None) -> None:
         settings = self._settings
         self._build_tokens()
         self.access = Access(
-            AccessStore(self._writes),
+            store,
             recheck_s=settings.access_recheck_s,
             static_key=dev_key,
             token_key_id=None if self._tokens is None else self._tokens.key_id,

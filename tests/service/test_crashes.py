@@ -195,7 +195,7 @@ async def check_lists(witness: RunningGateway, before: dict[str, Any]) -> None:
 
 async def check_timer(witness: RunningGateway, link: Link, run_id: str) -> None:
     """Check that somebody will look at the run in time."""
-    run = await witness.gateway._runs._runs.load_any(run_id)
+    run = await witness.gateway.stores.runs.load_any(run_id)
     assert run is not None
     due_ms = witness.gateway._timers._journal.next_look_ms(run)
     if due_ms is not None:

@@ -323,7 +323,7 @@ async def test_what_a_dead_process_left_of_a_removed_run_is_finished(own_store: 
         run = await api.run_in("running")
         file = accepted(await output(api, run["id"], "k"), 201)
         accepted(await api.append(run["id"], COMPLETE))
-        runs, indexes = api.gateway._runs._runs, api.gateway._runs._indexes
+        runs, indexes = api.gateway.stores.runs, api.gateway.stores.indexes
         change_id = await indexes.begin_change(api.tenant, run["id"], 0)
         await runs.remove(await runs.load(run["id"], api.tenant))
         accepted(await api.client.get(f"/v1/files/{file['file_id']}"))

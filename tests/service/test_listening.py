@@ -22,7 +22,7 @@ async def test_a_silent_lease_is_looked_at_when_it_could_have_been_heard(store: 
         queue = f"q{ULID()}"
         run_id = await queue_run(first, queue)
         await claim_one(first, queue)
-        (run,) = await first.gateway._runs._runs.load_many([run_id])
+        (run,) = await first.gateway.stores.runs.load_many([run_id])
         clock = first.gateway.clock
     assert run is not None
     over_ms = silent_ms(run)

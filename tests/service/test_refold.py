@@ -103,7 +103,7 @@ async def check_refold(api: RunningGateway, run_id: str) -> None:
     """Fold a run's log and compare it with its record."""
     # Time may act between the two reads: the same revision before and after is one moment.
     while True:
-        record = await api.gateway._runs._runs.load(run_id, api.tenant)
+        record = await api.gateway.stores.runs.load(run_id, api.tenant)
         log = await get_log(api, run_id)
         if len(log) == record.head_seq:
             break
@@ -157,7 +157,7 @@ async def test_a_trimmed_log_goes_on_densely(api: RunningGateway) -> None:
     run = await api.run_in("completed")
     for name in ("trim", "restart", "log", "use", "fail", "trim", "restart", "ask"):
         assert (await DEEDS[name](api, run["id"])).status_code == 200, name
-    record = await api.gateway._runs._runs.load(run["id"], api.tenant)
+    record = await api.gateway.stores.runs.load(run["id"], api.tenant)
     log = await get_log(api, run["id"])
     assert (log[0]["seq"], log[-1]["seq"]) == (record.first_seq, record.head_seq)
     assert (record.state.attempt, record.status) == (3, "waiting_for_input")

@@ -424,7 +424,7 @@ async def test_a_repeated_answer_names_its_question_long_after(api: RunningGatew
         accepted(await api.append(run["id"], *batch))
     assert accepted(await act(api, run["id"], "input", key="a", content=1)) == first
     assert first["request_id"] == request_id
-    record = await api.gateway._runs._runs.load(run["id"], api.tenant)
+    record = await api.gateway.stores.runs.load(run["id"], api.tenant)
     assert len(record.marks) < 75
     assert len(record.state.settled) == 64
 

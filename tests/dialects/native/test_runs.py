@@ -322,7 +322,7 @@ async def test_creation_times_are_unique_and_ordered(gateway: RunningGateway) ->
         if cursor is None:
             break
     assert sorted(found) == sorted(run["id"] for run in runs)
-    records = await gateway.gateway._runs._runs.load_many(found)
+    records = await gateway.gateway.stores.runs.load_many(found)
     times = [run.spec.created_us for run in records if run is not None]
     assert times == sorted(set(times), reverse=True)
 
