@@ -65,7 +65,7 @@ async def read_body(request: Request, *, limit_bytes: int, within_s: float = BOD
 def _expected_bytes(request: Request, limit_bytes: int) -> int:
     """Return what a body may take: what it announces, else what it may have."""
     chunked = "transfer-encoding" in request.headers
-    return limit_bytes if chunked else announced_bytes(request.headers)
+    return limit_bytes if chunked else announced_bytes(request.headers.raw)
 
 
 async def read_json(request: Request, kind: type[T], *, limit_bytes: int, within_s: float = BODY_S) -> T:

@@ -20,7 +20,7 @@ from starlette.types import Scope
 from gateway import telemetry, tracing
 from gateway.edge.body import explain_undecodable
 from gateway.edge.limits import Limits, Visit, begin_visit
-from gateway.edge.plain import HEAD_BYTES, NAME_BYTES, UNUSUAL, join_fields, parse_headers
+from gateway.edge.plain import HEAD_BYTES, NAME_BYTES, UNUSUAL, find_header, join_fields, parse_headers
 from gateway.edge.problems import problem_response, read_names
 from gateway.edge.sse import Dropped, EventStream, Line
 from gateway.edge.stream_connection import EARLY_BYTES, StreamConnection
@@ -163,7 +163,7 @@ class ExpressStream:
         )
 
     def _tell_end(self, scope: Scope, response: Response, began_s: float) -> None:
-        state, size = scope["state"], response.headers.get("content-length")
+        state, size = scope["state"], find_header(response.raw_headers, b"content-length")
         facts: dict[str, Any] = {
             "bytes": None if size is None else int(size),
             "tenant": state.get("tenant"),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 from starlette.types import Scope
@@ -16,6 +17,7 @@ from starlette.types import Scope
 from gateway import telemetry
 from gateway.edge.buckets import Buckets
 from gateway.edge.ledger import Ledger
+from gateway.edge.plain import find_header
 from gateway.edge.turns import Turn, Turns
 from gateway.errors import TooManyRequests
 
@@ -165,7 +167,7 @@ async def keep_pace(scope: Scope, size: int) -> None:
         await asyncio.sleep(wait_s)
 
 
-def announced_bytes(headers: Any) -> int:
+def announced_bytes(headers: Iterable[tuple[bytes, bytes]]) -> int:
     """Return the size that a request gives of its body, 0 where it gives none that can be read."""
-    length = headers.get("content-length", "")
+    length = find_header(headers, b"content-length") or ""
     return int(length[:20]) if length.isdecimal() and length.isascii() else 0

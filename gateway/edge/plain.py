@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -40,6 +40,14 @@ def parse_headers(head: bytes) -> Headers:
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return []
     return fields.headers
+
+
+def find_header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+    """Return the first value of a header, None where it was not given; names are in lower case, as a scope has them."""
+    for known, value in headers:
+        if known == name:
+            return value.decode("latin-1")
+    return None
 
 
 def join_fields(response: Response) -> bytes:

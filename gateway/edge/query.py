@@ -36,6 +36,8 @@ def parse_query(query_string: bytes) -> Query:
     Raises:
         BadRequest: not UTF-8 once unescaped, or more than 200 parameters.
     """
+    if not query_string:
+        return {}
     try:
         pairs = parse_qsl(
             query_string.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS

@@ -12,6 +12,7 @@ from gateway import telemetry
 from gateway.domain.access import ADMIN, Grant, Principal, require
 from gateway.edge.auth import Credential, require_credential
 from gateway.edge.limits import announced_bytes, visit_of
+from gateway.edge.plain import find_header
 from gateway.edge.query import parse_query
 from gateway.edge.tickets import Ticket, TicketHolder, check_origin, sign_ticket, verify_ticket
 from gateway.edge.traces import trace_of
@@ -68,18 +69,18 @@ class Callers:
             Unauthenticated, Forbidden: no or a bad credential; one without the scope.
             TooManyRequests: it asks for more than it may.
         """
-        query = parse_query(connection.scope["query_string"])
-        credential = require_credential(connection.scope["headers"], query, tickets=tickets)
+        headers, query = connection.scope["headers"], parse_query(connection.scope["query_string"])
+        credential = require_credential(headers, query, tickets=tickets)
         grant = await self.grant(credential, connection.scope)
         _name_caller(connection, grant)
         visit = visit_of(connection.scope)
         if visit is not None:
-            size = announced_bytes(connection.headers)
+            size = announced_bytes(headers)
             await visit.admit(grant.tenant, grant.key_id, size, operator=ADMIN in grant.scopes)
         if scope is not None:
             require(grant, scope)
         await self.spend(grant, connection.scope)
-        key = connection.headers.get("idempotency-key")
+        key = find_header(headers, b"idempotency-key")
         trace = trace_of(connection.scope)
         return Caller(grant, idempotency_key=check_idempotency_key(key), trace_id=trace and trace.trace_id)
 

@@ -36,6 +36,7 @@ from gateway.domain.events import TypeFilter
 from gateway.edge import query as q
 from gateway.edge.express_stream import ExpressStream
 from gateway.edge.frames import Message
+from gateway.edge.plain import find_header
 from gateway.entry.streaming import Lane
 from gateway.errors import BadRequest
 from gateway.hub.outlet import Outlet
@@ -107,7 +108,7 @@ class StreamRoutes:
         return await self._run(request, query, DELTAS)
 
     async def _run(self, request: Request, query: q.Query, types: TypeFilter | None) -> Response:
-        start = read_start(query, request.headers.get("last-event-id"))
+        start = read_start(query, find_header(request.scope["headers"], b"last-event-id"))
         wish = Wish(types, q.read_flag(query, "snapshot"), read_linger(query))
         run_id = run_id_of(request)
 
