@@ -108,6 +108,9 @@ class ClusterLink:
         """Send nothing: each command goes to the node that has its key."""
         return False
 
+    def flush(self) -> None:
+        """Leave it to each node's connection: nothing is sent late."""
+
     async def call_many(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
         """Send several commands, those for one node in one write, as `Link.call_many`."""
         replies = await asyncio.gather(*(self.call(*command) for command in commands), return_exceptions=True)

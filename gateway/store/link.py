@@ -88,6 +88,9 @@ class Link(Protocol):
         False, and nothing is sent, where no connection stands, or where a command's keys say which one is its own.
         """
 
+    def flush(self) -> None:
+        """Send now what waits for the end of the turn, where one connection takes all."""
+
     async def call_many(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
         """Send several commands at once and return their replies in order; the first error is raised."""
 
@@ -177,6 +180,11 @@ class NodeLink:
         connection.send(lambda: pack(late.seal()))
         self._open.append((late, time.monotonic()))
         return True
+
+    def flush(self) -> None:
+        """Send now what waits for the end of the turn."""
+        if self._connection is not None:
+            self._connection.flush()
 
     async def _call_later(self, command: tuple[Argument, ...]) -> Any:
         return await self.begin(await self._connected(), *command)

@@ -22,9 +22,9 @@ from gateway.store.log import new_tags
 from gateway.store.refusals import translate
 from gateway.store.scripts import APPEND_PLAIN, Word, is_unknown, word_of
 
-GROUP_APPENDS: Final = 64
+GROUP_APPENDS: Final = 8
 GROUP_BYTES: Final = 16 * 1024
-"""A call that has these takes no more appends: others than its callers wait for the store too."""
+"""A call that has these takes no more appends, and leaves: the store works while the rest of the turn is done."""
 
 _NUMBERS: Final = frozenset({Word.SEQ, Word.FULL, Word.GAP, Word.STALE})
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -60,14 +60,17 @@ class PlainDoor:
             self._loop = asyncio.get_running_loop()
         asked = _describe(run_id, guard, dedupe, events, at_ms=at_ms, is_output=is_output)
         append = _Append(run_id, dedupe.writer, _encode(asked), events, self._loop.create_future())
-        if self._group is not None and self._group.is_open:
-            self._group.add(append)
-            return append.answer
-        group = _Group(self, append)
-        if self.send(group):
+        group = self._group
+        if group is not None and group.is_open:
+            group.add(append)
+        else:
+            group = _Group(self, append)
+            if not self.send(group):
+                return self._call(group)
             self._group = group
-            return append.answer
-        return self._call(group)
+        if group.is_full:
+            self._link.flush()
+        return append.answer
 
     def send(self, group: _Group) -> bool:
         """Have a group leave with what is sent in this turn; False where it has to be called."""
@@ -128,13 +131,18 @@ class _Group:
         self._whole_script = False
         self._bytes = first.bytes
         self.appends = [first]
-        self.is_open = self._bytes < GROUP_BYTES
+        self.is_open = not self.is_full
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has enough for a call."""
+        return self._bytes >= GROUP_BYTES or len(self.appends) >= GROUP_APPENDS
 
     def add(self, append: _Append) -> None:
         """Take one more."""
         self.appends.append(append)
         self._bytes += append.bytes
-        self.is_open = self._bytes < GROUP_BYTES and len(self.appends) < GROUP_APPENDS
+        self.is_open = not self.is_full
 
     def describe(self) -> tuple[list[str], list[Argument]]:
         """Return the keys and arguments of the call; it takes no more appends."""

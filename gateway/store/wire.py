@@ -53,13 +53,19 @@ class Wire(asyncio.Protocol):
         self._unsent.append(packed)
         if not self._flushing:
             self._flushing = True
-            self.loop.call_soon(self._flush)
+            self.loop.call_soon(self.flush)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what waits for the end of the turn now."""
         self._flushing = False
         if self._unsent and not self._paused and self._transport is not None:
             self._transport.write(b"".join([part if isinstance(part, bytes) else part() for part in self._unsent]))
             self._unsent.clear()
+
+    @property
+    def idles(self) -> bool:
+        """Whether no command waits to be sent."""
+        return not self._unsent
 
     def take_unsent(self) -> list[Packed]:
         """Return the commands that have not left, and forget them."""
@@ -110,7 +116,7 @@ class Wire(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on."""
         self._paused = False
-        self._flush()
+        self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing comes any more."""

@@ -25,7 +25,7 @@ from gateway.errors import (
     TooManyWriters,
 )
 from gateway.store import keys
-from gateway.store.link import Link
+from gateway.store.link import Link, NodeLink
 from gateway.store.log import LogName, LogReader, Notice, parse_notice
 from gateway.store.plain import GROUP_APPENDS, GROUP_BYTES
 from gateway.store.runs import Appended, Dedupe, Limits, TooEarly
@@ -268,6 +268,19 @@ async def test_a_group_ends_where_it_is_large(link: Link) -> None:
     lines = [line()] * (2 * GROUP_APPENDS + 1) + [large, large, line()]
     answers = await asyncio.gather(*(door.append_plain(each) for each in lines))
     assert [answer.first_seq for answer in answers] == list(range(2, 2 + len(lines)))
+
+
+async def test_a_full_call_leaves_before_the_turn_ends(link: Link) -> None:
+    """The store works while the rest of the turn is done; what is not full waits for others."""
+    door = await open_door(link)
+    connection = cast(NodeLink, link).connection
+    assert connection is not None
+    guard, appends = door.guard(held=True), []
+    for _ in range(GROUP_APPENDS + 1):
+        appending = door.runs.append_plain(door.spec.id, guard, Dedupe(), [line()], at_ms=BEGIN_MS, is_output=True)
+        appends.append(appending)
+        assert connection.idles == (len(appends) % GROUP_APPENDS == 0)
+    assert [(await each).first_seq for each in appends] == list(range(2, 2 + len(appends)))
 
 
 async def test_a_record_that_is_none_takes_no_other_append_with_it(link: Link) -> None:
