@@ -128,8 +128,7 @@ class Streams:
     async def _open(self, name: LogName, start: Start, types: TypeFilter | None) -> Opening:
         channel = await self.hub.acquire(name)
         try:
-            seq = start.cursor.seq
-            head, entries = await self._logs.read(name, seq, entries=1, payload_bytes=1)
+            head, entries = await self._logs.look(name, start.cursor.seq)
             verdict, after = _locate(start, head, entries)
             nothing = (
                 head.status in TERMINAL

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
+from collections.abc import Awaitable
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from gateway.entropy import take_random
-from gateway.errors import NotFound
+from gateway.errors import NotFound, StoreUnavailable
 from gateway.store import keys
 from gateway.store.link import Link
 from gateway.store.scripts import READ_LOG, READ_NEWEST, Word
@@ -72,15 +74,19 @@ class Notice(msgspec.Struct, frozen=True):
     entries: list[Entry]
 
 
+Found: TypeAlias = tuple["LogHead", list[Entry]]
+"""What a read of a log returns: its head, and the entries."""
+
+
 class LogReader:
     """Range reads over one link."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._looks: dict[tuple[LogName, int], list[asyncio.Future[Found]]] = {}
+        self._looking: set[asyncio.Task[None]] = set()
 
-    async def read(
-        self, name: LogName, from_seq: int, *, entries: int, payload_bytes: int
-    ) -> tuple[LogHead, list[Entry]]:
+    async def read(self, name: LogName, from_seq: int, *, entries: int, payload_bytes: int) -> Found:
         """Read from `from_seq`, inclusive, together with the head of the same moment.
 
         Args:
@@ -102,6 +108,44 @@ class LogReader:
             await self._link.check_primary(name.record)
         return head, _entries(reply)
 
+    def look(self, name: LogName, seq: int) -> Awaitable[Found]:
+        """Read the entry at `seq`, if there is one, together with the head of the same moment.
+
+        Those who ask in one turn of the event loop, before anything is sent, share a read: readers who come together,
+        or come back together, stand at the same place.
+
+        Raises: as `read`.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = self._looks.get((name, seq))
+        if waiting is None:
+            waiting = self._looks[name, seq] = []
+            loop.call_soon(self._begin_look, name, seq)
+        found: asyncio.Future[Found] = loop.create_future()
+        waiting.append(found)
+        return found
+
+    def _begin_look(self, name: LogName, seq: int) -> None:
+        looking = asyncio.get_running_loop().create_task(self._look(name, seq, self._looks.pop((name, seq))))
+        # The loop itself would forget it.
+        self._looking.add(looking)
+        looking.add_done_callback(self._looking.discard)
+
+    async def _look(self, name: LogName, seq: int, waiting: list[asyncio.Future[Found]]) -> None:
+        try:
+            found = await self.read(name, seq, entries=1, payload_bytes=1)
+        except BaseException as error:
+            failure = error if isinstance(error, Exception) else StoreUnavailable("Interrupted.", outcome="unknown")
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(failure)
+            if failure is not error:
+                raise
+        else:
+            for future in waiting:
+                if not future.done():
+                    future.set_result(found)
+
     async def read_event(self, name: LogName, seq: int) -> bytes | None:
         """Read one event; None where the log does not have it, or not any more.
 
@@ -110,7 +154,7 @@ class LogReader:
         _head, entries = await self.read(name, seq, entries=1, payload_bytes=1)
         return entries[0].line if entries and entries[0].seq == seq else None
 
-    async def read_newest(self, name: LogName, *, entries: int, payload_bytes: int) -> tuple[LogHead, list[Entry]]:
+    async def read_newest(self, name: LogName, *, entries: int, payload_bytes: int) -> Found:
         """Read the newest entries in the order of the log, the newest of all whatever its size, and the head.
 
         Raises:

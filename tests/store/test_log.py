@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.errors import NotFound
+from gateway.errors import NotFound, StoreUnavailable
 from gateway.store.link import Link
 from gateway.store.log import Entry, LogName, LogReader, Notice, new_tags, parse_notice
 from tests.hub.logs import Log, forget, open_link
@@ -93,6 +94,48 @@ async def test_a_trimmed_log_says_where_it_begins(log: Log) -> None:
     await log.trim(100)
     head, found = await log.reader.read_newest(log.name, entries=10, payload_bytes=EVERYTHING)
     assert (head.seq, head.first_seq, found) == (11, 12, [])
+
+
+async def test_those_who_look_in_one_turn_share_a_read(link: Link, log: Log) -> None:
+    """At the same place of the same log; another place is another read, and so is a later look."""
+    other = await Log(link).create()
+    await log.reader.look(log.name, 0)
+    await link.call("CONFIG", "RESETSTAT")
+    places = [(log.name, 4), (log.name, 4), (log.name, 11), (other.name, 4), (log.name, 4)]
+    found = await asyncio.gather(*(log.reader.look(*place) for place in places))
+    called = await link.call("INFO", "commandstats")
+    assert b"cmdstat_evalsha:calls=3," in called
+    assert [[entry.seq for entry in entries] for _, entries in found] == [[4], [4], [], [], [4]]
+    assert [head.seq for head, _ in found] == [10, 10, 10, 1, 10]
+    await log.append("k")
+    head, _ = await log.reader.look(log.name, 4)
+    assert head.seq == 11
+    await forget(link, other)
+
+
+async def test_who_gives_up_a_shared_look_takes_nobody_with_it(log: Log) -> None:
+    """The others get what they asked for."""
+
+    async def look() -> int:
+        return (await log.reader.look(log.name, 4))[0].seq
+
+    looks = [asyncio.create_task(look()) for _ in range(3)]
+    await asyncio.sleep(0)
+    looks[0].cancel()
+    assert await asyncio.gather(*looks[1:]) == [10, 10]
+    assert looks[0].cancelled()
+
+
+async def test_all_who_share_a_look_are_told_what_went_wrong(store: RunningStore) -> None:
+    """That there is no such run, that the store has not answered."""
+    missing = LogName.of_run("01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    async with open_link(store.url) as link:
+        reader = LogReader(link)
+        told = await asyncio.gather(*(reader.look(missing, 0) for _ in range(3)), return_exceptions=True)
+        assert [type(each) for each in told] == [NotFound] * 3
+    looks = [reader.look(missing, 0) for _ in range(3)]
+    told = await asyncio.gather(*looks, return_exceptions=True)
+    assert [type(each) for each in told] == [StoreUnavailable] * 3
 
 
 async def test_heads_of_several_logs_come_at_once(link: Link, log: Log) -> None:
