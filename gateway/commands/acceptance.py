@@ -10,7 +10,9 @@ import asyncio
 import logging
 import resource
 import socket
+import struct
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from gateway import telemetry
@@ -21,6 +23,18 @@ logger = logging.getLogger(__name__)
 
 SPARE_FILES: Final = 256
 """Descriptors that are no client's: the store's, those of files, of webhooks."""
+
+ACCEPTS: Final = 16
+"""Connections that are taken in a turn of the event loop while many come: libuv takes one a descriptor and turn."""
+
+CROWD: Final = 2
+"""So many that wait in the kernel's queue are many."""
+
+CALM: Final = 32
+"""Fewer than these between two looks are few: they are taken by one descriptor, the others would look in vain."""
+
+_TCP_INFO_WAITING: Final = struct.Struct("24xI")
+"""`tcpi_unacked` of Linux's `struct tcp_info`: of a socket that listens, the connections that wait to be taken."""
 
 
 class Acceptance:
@@ -36,18 +50,22 @@ class Acceptance:
         self._most = most
         self._sockets: Sequence[socket.socket] = ()
         self._servers: list[asyncio.Server] = []
+        self._more: list[asyncio.Server] = []
+        self._taken = 0
 
     async def open(self, sockets: Sequence[socket.socket]) -> None:
         """Take connections of these sockets."""
         self._sockets = sockets
-        await self._open()
+        await self._listen(self._servers)
 
-    async def _open(self) -> None:
-        loop = asyncio.get_running_loop()
-        for sock in self._sockets:
-            # A copy: what is closed with the server must not be the socket itself.
-            server = await loop.create_server(self._make_protocol, sock=sock.dup(), backlog=BACKLOG)
-            self._servers.append(server)
+    async def _listen(self, servers: list[asyncio.Server]) -> None:
+        create = asyncio.get_running_loop().create_server
+        # Of copies: what is closed with the server must not be the socket itself.
+        servers += [await create(self._take, sock=sock.dup(), backlog=BACKLOG) for sock in self._sockets]
+
+    def _take(self) -> asyncio.Protocol:
+        self._taken += 1
+        return self._make_protocol()
 
     def close(self) -> None:
         """Take no more, for good."""
@@ -55,12 +73,14 @@ class Acceptance:
         self._pause()
 
     def _pause(self) -> None:
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+        _end(self._more)
+        _end(self._servers)
 
     async def pace(self, connections: Collection[Any]) -> None:
-        """Stop or go on, by how many connections there are; at the limit, those that idle between requests end."""
+        """Stop or go on, by how many connections there are; at the limit, those that idle between requests end.
+
+        While many come, take more of them in a turn: a turn that begins streams of one run asks the store once.
+        """
         count = len(connections)
         telemetry.CONNECTIONS.set(count)
         if self._servers and count >= self._most:
@@ -70,7 +90,27 @@ class Acceptance:
         if count >= self._most:
             end_idle(connections, count - self._most + 1)
         elif not self._servers:
-            await self._open()
+            await self._listen(self._servers)
+        taken, self._taken = self._taken, 0
+        if self._more and taken < CALM:
+            _end(self._more)
+        elif self._servers and not self._more and max(map(count_waiting, self._sockets), default=0) >= CROWD:
+            # Without a descriptor to spare, as many as there are do.
+            with suppress(OSError):
+                for _ in range(ACCEPTS - 1):
+                    await self._listen(self._more)
+
+
+def _end(servers: list[asyncio.Server]) -> None:
+    while servers:
+        servers.pop().close()
+
+
+def count_waiting(sock: socket.socket) -> int:
+    """Return how many connections wait on a socket that listens, 0 where the system does not tell."""
+    with suppress(AttributeError, OSError, struct.error):
+        return int(_TCP_INFO_WAITING.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28))[0])
+    return 0
 
 
 def end_idle(connections: Collection[Any], most: int) -> None:
