@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -14,12 +15,12 @@ from gateway.dialects.native.lines import StreamedAppend
 from gateway.dialects.native.project import written_body
 from gateway.dialects.native.starts import read_start, read_types
 from gateway.dialects.native.streams import StreamRoutes
-from gateway.dialects.native.wire import Append, IncomingEvent
+from gateway.dialects.native.wire import Append, AppendOne
 from gateway.domain import access
 from gateway.edge import query as q
 from gateway.edge.accepting import wants
 from gateway.edge.auth import Credential, require_credential
-from gateway.edge.body import decode_json, explain_undecodable, read_body, too_large
+from gateway.edge.body import decode_json, read_body, too_large
 from gateway.edge.express import Express
 from gateway.edge.limits import Visit
 from gateway.edge.lines import LineResponse
@@ -29,8 +30,9 @@ from gateway.service.actors import Caller, check_idempotency_key, parse_run_id
 from gateway.service.writing import Batch
 from gateway.store.keys import digest
 
-WRITER_MEMBERS = ("writer", "writer_seq", "expected_seq", "attempt")
 PAGE_BYTES = 4 * 1024 * 1024
+_BATCH = b'{"events":'
+"""How most batches begin; any other body is read as one event first."""
 
 
 class EventRoutes:
@@ -185,6 +187,9 @@ def _read_headers(headers: Headers) -> _AppendHead:
 
 def _decode_append(raw: bytes) -> Append:
     """Return a batch; a body that is one event is a batch of it."""
+    if not raw.startswith(_BATCH):
+        with suppress(InvalidBody):
+            return decode_json(raw, AppendOne).batch()
     try:
         return decode_json(raw, Append)
     except InvalidBody as refusal:
@@ -193,9 +198,5 @@ def _decode_append(raw: bytes) -> Append:
             raise
         if "type" not in members:
             raise InvalidBody("Expected an event with a type, or a batch with events.", path="$.events") from refusal
-    about = {name: members.pop(name) for name in WRITER_MEMBERS if name in members}
-    try:
-        event = msgspec.convert(members, IncomingEvent)
-        return msgspec.structs.replace(msgspec.convert(about | {"events": []}, Append), events=[event])
-    except msgspec.ValidationError as error:
-        raise explain_undecodable(error) from None
+    # It is an event: what is wrong is said of that.
+    return decode_json(raw, AppendOne).batch()

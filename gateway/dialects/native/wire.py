@@ -40,6 +40,7 @@ Attempts = Annotated[int, Meta(ge=1, le=1_000)]
 Lease = Annotated[float, Meta(ge=0.1, le=3_600)]
 Key = Annotated[str, Meta(min_length=1, max_length=256)]
 WorkerName = Annotated[str, Meta(min_length=1, max_length=128)]
+Writer = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -277,10 +278,23 @@ class Append(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`POST /v1/runs/{id}/events`: a batch. An empty one is a heartbeat."""
 
     events: list[IncomingEvent]
-    writer: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    writer: Writer | None = None
     writer_seq: Count | None = None
     expected_seq: Seq | None = None
     attempt: Count | None = None
+
+
+class AppendOne(IncomingEvent, frozen=True, forbid_unknown_fields=True):
+    """`POST /v1/runs/{id}/events`: one event, and beside it what a batch says beside its events."""
+
+    writer: Writer | None = None
+    writer_seq: Count | None = None
+    expected_seq: Seq | None = None
+    attempt: Count | None = None
+
+    def batch(self) -> Append:
+        """Return the batch of this event."""
+        return Append([self], self.writer, self.writer_seq, self.expected_seq, self.attempt)
 
 
 class Purge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
