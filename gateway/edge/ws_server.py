@@ -81,7 +81,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return True
 
     def take_waiting(self, most: int) -> list[str]:
-        """Return text frames that `receive` would return without waiting, at most so many."""
+        """Return text frames that `receive` would return without waiting, at most so many.
+
+        Where no more than that are left, the next ones are read while these are worked on.
+        """
         texts: list[str] = []
         while len(texts) < most and not self.queue.empty():
             message: Any = self.queue.get_nowait()
@@ -95,7 +98,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                     self.queue.put_nowait(each)
                 break
             texts.append(text)
-        if self.read_paused and self.queue.empty():
+        if self.read_paused and self.queue.qsize() <= most and not self.transport.is_closing():
             self.read_paused = False
             self.transport.resume_reading()
         return texts

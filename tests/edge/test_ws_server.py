@@ -225,6 +225,32 @@ async def test_a_peer_whose_messages_wait_unread_is_not_silent() -> None:
         assert [await client.recv() for _ in range(3)] == ['"0"', '"1"', '"2"']
 
 
+@pytest.mark.parametrize(("left", "goes_on"), [(4, True), (20, False)])
+async def test_the_next_frames_are_read_while_some_are_worked_on(*, left: int, goes_on: bool) -> None:
+    """Where few are left of what has come; then reading pauses again, so that no more than one read is hoarded."""
+    most, taken, checked = 10, asyncio.Event(), asyncio.Event()
+
+    async def then(scope: Scope, receive: Receive, send: Send) -> None:
+        protocol = scope["extensions"]["gateway.close"].__self__
+        await wait_until(lambda: protocol.queue.qsize() == 1 + most + left)
+        await receive()
+        assert protocol.read_paused
+        assert len(scope["extensions"]["gateway.waiting"](most)) == most
+        assert protocol.read_paused is not goes_on
+        taken.set()
+        if goes_on:
+            await wait_until(lambda: protocol.queue.qsize() > left)
+            assert protocol.read_paused
+        checked.set()
+        await echo(scope, receive, send)
+
+    async with serve(Seen(then)) as port, open_client(port) as client:
+        client.transport.write(b"".join(masked(Opcode.TEXT, b"x") for _ in range(1 + most + left)))
+        await asyncio.wait_for(taken.wait(), 10)
+        client.transport.write(masked(Opcode.TEXT, b"later"))
+        await asyncio.wait_for(checked.wait(), 10)
+
+
 async def test_a_shutdown_closes_with_1012() -> None:
     """A server that stops tells its peers so."""
     seen = Seen(echo)
