@@ -260,7 +260,7 @@ async def test_a_gateway_that_is_killed_and_comes_back_costs_nothing(tmp_path: P
             await gateway.start()
             assert await end_of(process) == 0
         [run] = (await client.get("/v1/runs")).json()["data"]
-        log = (await client.get(f"/v1/runs/{run['id']}/events")).json()["data"]
+        log = (await client.get(f"/v1/runs/{run['id']}/events", params={"limit": 1000})).json()["data"]
         assert run["status"] == "completed"
         assert [event["seq"] for event in log] == list(range(1, run["head_seq"] + 1))
         said = "".join(piece["content"] for piece in of_type(log, "message.delta"))
