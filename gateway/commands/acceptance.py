@@ -52,6 +52,7 @@ class Acceptance:
         self._servers: list[asyncio.Server] = []
         self._more: list[asyncio.Server] = []
         self._taken = 0
+        self._connections: Collection[Any] = ()
 
     async def open(self, sockets: Sequence[socket.socket]) -> None:
         """Take connections of these sockets."""
@@ -65,12 +66,22 @@ class Acceptance:
 
     def _take(self) -> asyncio.Protocol:
         self._taken += 1
+        if len(self._connections) >= self._most:
+            # Not within the server's own call; nor at the next look: by then many a turn would use up all descriptors.
+            asyncio.get_running_loop().call_soon(self._fill)
         return self._make_protocol()
 
     def close(self) -> None:
         """Take no more, for good."""
         self._sockets = ()
         self._pause()
+
+    def _fill(self) -> None:
+        """Take no more until there is room."""
+        if self._servers:
+            telemetry.REFUSED.labels("connections").inc()
+            logger.warning("%d connections are open; no more are taken until some have ended", len(self._connections))
+            self._pause()
 
     def _pause(self) -> None:
         _end(self._more)
@@ -80,14 +91,14 @@ class Acceptance:
         """Stop or go on, by how many connections there are; at the limit, those that idle between requests end.
 
         While many come, take more of them in a turn: a turn that begins streams of one run asks the store once.
+
+        Args:
+            connections: Those of this moment and of every later one: the limit is kept between two looks, too.
         """
-        count = len(connections)
+        self._connections, count = connections, len(connections)
         telemetry.CONNECTIONS.set(count)
-        if self._servers and count >= self._most:
-            telemetry.REFUSED.labels("connections").inc()
-            logger.warning("%d connections are open; no more are taken until some have ended", count)
-            self._pause()
         if count >= self._most:
+            self._fill()
             end_idle(connections, count - self._most + 1)
         elif not self._servers:
             await self._listen(self._servers)

@@ -20,12 +20,13 @@ class Taken:
 
     def __init__(self) -> None:
         self.sock = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.acceptance = Acceptance(self._make, most=1_000)
+        self.acceptance = Acceptance(self.make, most=1_000)
         self.protocols: list[asyncio.Protocol] = []
         self.turns = [0]
         self.clients = ExitStack()
 
-    def _make(self) -> asyncio.Protocol:
+    def make(self) -> asyncio.Protocol:
+        """Count a connection."""
         if not self.turns[-1]:
             asyncio.get_running_loop().call_soon(self.turns.append, 0)
         self.turns[-1] += 1
@@ -109,6 +110,22 @@ async def test_a_crowd_waits_while_there_is_no_room(taken: Taken) -> None:
     assert count_waiting(taken.sock) == 3
     await taken.acceptance.pace(())
     await taken.take(3)
+
+
+async def test_a_crowd_is_held_at_the_limit_between_two_looks(taken: Taken) -> None:
+    """What comes beyond it waits: taken, it would use up the descriptors that are no client's."""
+    taken.acceptance.close()
+    most = 2 * ACCEPTS
+    taken.acceptance = Acceptance(taken.make, most=most)
+    await taken.acceptance.open([taken.sock])
+    taken.connect(6 * ACCEPTS)
+    await taken.acceptance.pace(taken.protocols)
+    await turn(times=100)
+    assert most <= len(taken.protocols) <= most + ACCEPTS
+    assert count_waiting(taken.sock) == 6 * ACCEPTS - len(taken.protocols)
+    taken.protocols.clear()
+    await taken.acceptance.pace(taken.protocols)
+    await wait_until(lambda: len(taken.protocols) >= most)
 
 
 def test_a_socket_that_does_not_listen_has_nobody_waiting() -> None:
