@@ -95,12 +95,14 @@ async def _run(target: Target, asked: Asked) -> Figures:
         if stopped:
             await readers.stop(stopped)
         cpu_s, store_s, began = target.cpu_s(), target.cpu_s(stores=True), time.monotonic()
+        reading_s = readers.cpu_s()
         async with Probing(target) if probed else nullcontext() as probing:
             posted = await post(target, paths, body_for(target), rate=rate, count=int(rate * seconds))
         sent, taking = posted.answered, count - stopped
         await _expect(await readers.wait_frames(count * first + taking * sent, SETTLE_S))
         took_s = time.monotonic() - began
         cpu_s, store_s = target.cpu_s() - cpu_s, target.cpu_s(stores=True) - store_s
+        reading_s = readers.cpu_s() - reading_s
         grown_bytes = target.rss_bytes() - before_bytes - idle_bytes
         seen = await readers.report()
     if posted.refused or seen.closed or seen.faults:
@@ -118,6 +120,7 @@ async def _run(target: Target, asked: Asked) -> Figures:
         "connects/s": count / opened_s,
         "grown MiB": grown_bytes / 1024**2,
         "store µs/event": store_s / sent * 1e6,
+        "reader µs": reading_s / delivered * 1e6,
     }
 
 
