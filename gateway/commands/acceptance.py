@@ -60,9 +60,12 @@ class Acceptance:
         await self._listen(self._servers)
 
     async def _listen(self, servers: list[asyncio.Server]) -> None:
-        create = asyncio.get_running_loop().create_server
-        # Of copies: what is closed with the server must not be the socket itself.
-        servers += [await create(self._take, sock=sock.dup(), backlog=BACKLOG) for sock in self._sockets]
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            # A copy: what is closed with the server must not be the socket itself.
+            server = await loop.create_server(self._take, sock=sock.dup(), backlog=BACKLOG)
+            # Known before the next one may fail.
+            servers.append(server)
 
     def _take(self) -> asyncio.Protocol:
         self._taken += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -31,8 +30,7 @@ from gateway.service.writing import Batch
 from gateway.store.keys import digest
 
 PAGE_BYTES = 4 * 1024 * 1024
-_BATCH = b'{"events":'
-"""How most batches begin; any other body is read as one event first."""
+HINT_BYTES = 256
 
 
 class EventRoutes:
@@ -187,16 +185,18 @@ def _read_headers(headers: Headers) -> _AppendHead:
 
 def _decode_append(raw: bytes) -> Append:
     """Return a batch; a body that is one event is a batch of it."""
-    if not raw.startswith(_BATCH):
-        with suppress(InvalidBody):
-            return decode_json(raw, AppendOne).batch()
+    # Most bodies show early what they are; one that was guessed wrong costs a second look.
+    guess = b'"events"' in raw[:HINT_BYTES]
     try:
-        return decode_json(raw, Append)
+        return _decode_as(raw, batch=guess)
     except InvalidBody as refusal:
         members = decode_json(raw, dict[str, Any])
-        if "events" in members:
-            raise
-        if "type" not in members:
+        if members.keys().isdisjoint(("events", "type")):
             raise InvalidBody("Expected an event with a type, or a batch with events.", path="$.events") from refusal
-    # It is an event: what is wrong is said of that.
-    return decode_json(raw, AppendOne).batch()
+        if ("events" in members) is guess:
+            raise
+    return _decode_as(raw, batch=not guess)
+
+
+def _decode_as(raw: bytes, *, batch: bool) -> Append:
+    return decode_json(raw, Append) if batch else decode_json(raw, AppendOne).batch()
