@@ -86,8 +86,8 @@ class Vitals:
         telemetry.PROCESS_CPU_SECONDS.inc(cpu_s - self._cpu_s)
         self._cpu_s = cpu_s
         telemetry.PROCESS_RESIDENT_BYTES.set(_read_resident_bytes(usage))
-        if _FILES.exists():
-            telemetry.PROCESS_OPEN_FILES.set(len(os.listdir(_FILES)))
+        with suppress(OSError):
+            telemetry.PROCESS_OPEN_FILES.set(_count_files())
         soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         telemetry.PROCESS_FILES_LIMIT.set(float("inf") if soft == resource.RLIM_INFINITY else soft)
         telemetry.PROCESSES_READY.set(not self._why_not_ready())
@@ -104,6 +104,11 @@ class Vitals:
             with suppress(StoreUnavailable):
                 await self._depths.measure(now_us=time.time_ns() // 1_000 + int(self._clock.ahead_s * 1e6))
             await asyncio.sleep(DEPTHS_S)
+
+
+def _count_files() -> int:
+    # Linux tells it as the size of the directory since 6.2; to list ten thousand would stop everybody for 20 ms.
+    return os.stat(_FILES).st_size or len(os.listdir(_FILES))
 
 
 def _read_resident_bytes(usage: resource.struct_rusage) -> int:

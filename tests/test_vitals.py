@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,17 @@ async def test_a_process_tells_what_it_takes(api: RunningGateway) -> None:
     assert 0 < sample("gateway_process_open_files_max") < sample("gateway_process_open_files_limit")
     assert sample("gateway_store_connections", link="writes") == 1
     assert abs(sample("gateway_store_clock_ahead_seconds")) < 5
+
+
+async def test_open_files_are_counted(api: RunningGateway) -> None:
+    """Those that were opened since the last look, too."""
+    await wait_until(lambda: sample("gateway_processes_ready") == 1, timeout_s=PATIENCE_S)
+    before = sample("gateway_process_open_files_max")
+    with ExitStack() as opened:
+        for _ in range(200):
+            opened.enter_context(open(os.devnull, "rb"))  # noqa: ASYNC230 - nothing is read
+        # Whatever else this process had open may have been closed meanwhile.
+        await wait_until(lambda: sample("gateway_process_open_files_max") > before + 150, timeout_s=PATIENCE_S)
 
 
 async def test_a_pause_of_the_event_loop_is_told(api: RunningGateway) -> None:
