@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from gateway.commands.acceptance import ACCEPTS, CALM, CROWD, Acceptance, count_waiting
+from gateway.commands.acceptance import ACCEPTS, CALM, CROWD, SPARE_FILES, Acceptance, count_waiting
 from tests.support.running import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -132,3 +135,13 @@ def test_a_socket_that_does_not_listen_has_nobody_waiting() -> None:
     """Nor one of another family."""
     with socket.socket(socket.AF_UNIX) as other:
         assert count_waiting(other) == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells it")
+def test_the_table_of_descriptors_is_made_before_it_fills() -> None:
+    """It does not grow, and stop the process, while thousands of connections come."""
+    look = "print(next(line for line in open('/proc/self/status') if line.startswith('FDSize')))"
+    code = f"from gateway.commands.acceptance import fit_files; {look}; fit_files(700); {look}"
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    before, after = [int(line.split()[1]) for line in said.splitlines() if line]
+    assert before < 700 + SPARE_FILES <= after
