@@ -33,7 +33,8 @@ KEEP_ALIVE_S: Final = 75
 FRAME_OVERHEAD_BYTES: Final = 64 * KIB
 CLOSE_S: Final = 5.0
 PONG_S: Final = 2.0
-GC_THRESHOLDS: Final = (10_000, 20, 20)
+GC_THRESHOLDS: Final = (5_000, 5, 160)
+"""Ten thousand streams at once are 200,000 new objects: looked at together they would stop the loop for 70 ms."""
 
 
 class DrainingServer(uvicorn.Server):
