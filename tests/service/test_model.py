@@ -25,6 +25,8 @@ from gateway.domain import due
 from gateway.domain.draft import Draft
 from gateway.domain.run import Run
 from gateway.errors import StoreUnavailable
+from gateway.service import work
+from gateway.store import queue
 from tests.support.choke import Choke, open_choke
 from tests.support.running import RunningGateway, RunningStore, run_gateway
 
@@ -360,7 +362,7 @@ def machine_over(bench: Bench) -> type[RuleBasedStateMachine]:
             bench.reconcile()
             waiting = {model.id for model in self.models if model.status == "queued"}
             while waiting:
-                # What a cut claim had reserved shows again after five seconds, and is looked for every two.
+                # What a cut claim had reserved shows again after a while, and is looked for every two seconds.
                 body = {"queues": [self.queue], "max": 100, "wait_s": 30}
                 data = bench.post("/v1/claims", body).json()["data"]
                 assert data, f"in no queue: {waiting}"
@@ -373,8 +375,11 @@ def machine_over(bench: Bench) -> type[RuleBasedStateMachine]:
 
 # What is cut waits for a new connection: some histories hold many of these waits.
 @pytest.mark.timeout(600)
-def test_runs_do_what_the_table_says_whatever_is_cut(store: RunningStore) -> None:
+def test_runs_do_what_the_table_says_whatever_is_cut(store: RunningStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random histories over the real store."""
+    # How long a repeat hears of a claim that was cut, and what that had reserved is hidden: most of the time there was.
+    monkeypatch.setattr(work, "OTHER_S", 0.2)
+    monkeypatch.setattr(queue, "HIDE_MS", 500)
     with open_bench(store) as bench:
         run_state_machine_as_test(
             machine_over(bench),

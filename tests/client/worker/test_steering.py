@@ -26,6 +26,10 @@ from tests.support.running import RunningGateway, wait_until
 pytestmark = pytest.mark.anyio
 
 
+async def _has_type(client: Client, run_id: str, kind: str) -> bool:
+    return kind in await read_types(client, run_id)
+
+
 async def test_a_cancel_arrives_as_one_and_clean_up_is_recorded(client: Client) -> None:
     """At the next await; then the worker confirms, long before the grace ends."""
     agent = Agent("long")
@@ -42,6 +46,8 @@ async def test_a_cancel_arrives_as_one_and_clean_up_is_recorded(client: Client) 
     async with working(client, agent):
         run_id = await queue_run(client, agent)
         await until_status(client, run_id, "running")
+        # What the agent does comes after it is told that it runs.
+        await wait_until(lambda: _has_type(client, run_id, "step.started"))
         async with asyncio.timeout(4):
             await client.runs.cancel(run_id, reason="enough")
             await until_status(client, run_id, "cancelled")
