@@ -62,11 +62,6 @@ class Wire(asyncio.Protocol):
             self._transport.write(b"".join([part if isinstance(part, bytes) else part() for part in self._unsent]))
             self._unsent.clear()
 
-    @property
-    def idles(self) -> bool:
-        """Whether no command waits to be sent."""
-        return not self._unsent
-
     def take_unsent(self) -> list[Packed]:
         """Return the commands that have not left, and forget them."""
         unsent, self._unsent = self._unsent, []
