@@ -1,6 +1,6 @@
 """One pipelined connection to the store: calls share round trips, and a failed call says what is known of it.
 
-Calls made in one turn of the event loop go out in one write (group commit).
+Calls made in one turn of the event loop go out in one write (group commit), or in a few: see `Link.flush`.
 Replies come in order, so the oldest open call gets the next reply.
 """
 

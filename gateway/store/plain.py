@@ -1,7 +1,7 @@
 """The door's short way: events that change no state, to a run that is held, under no idempotency key.
 
-Appends of one turn of the event loop share a call, whichever runs they are for, where one server has all runs: a call
-costs the gateway and its store as much as an append within it.
+Up to eight appends of one turn of the event loop share a call, whichever runs they are for, where one server has all
+runs: a call costs the gateway and its store as much as an append within it.
 """
 
 from __future__ import annotations
