@@ -150,7 +150,7 @@ def fit_files(connections: int) -> int:
 def _make_table(files: int) -> None:
     """Have the kernel's table of descriptors made as large as it will be.
 
-    Linux doubles it as it fills, and each time stops a process of several threads for some 15 ms.
+    Linux doubles it as it fills, and may stop a process of several threads for 10 to 20 ms then.
     """
     with suppress(OSError), open(os.devnull) as last:
         os.close(fcntl.fcntl(last, fcntl.F_DUPFD_CLOEXEC, files - 1))

@@ -31,6 +31,7 @@ from gateway.store.keys import digest
 
 PAGE_BYTES = 4 * 1024 * 1024
 HINT_BYTES = 256
+"""Of an append's body, where it is looked for what it is."""
 
 
 class EventRoutes:
